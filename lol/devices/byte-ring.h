@@ -18,80 +18,79 @@
 #include <stdint.h>
 
 /* In shared memory, zeroed at first. Positions count bytes for ever and wrap at 2^32. */
-struct byte_ring_shared {
+struct byte_ring {
 	_Alignas(64) _Atomic uint32_t head; /* written by the producer: bytes put in so far */
 	_Alignas(64) _Atomic uint32_t tail; /* written by the consumer: bytes taken out so far */
-	_Alignas(64) uint8_t bytes[];
 };
 
 /* One side's own view, private to its process. */
-struct byte_ring {
-	struct byte_ring_shared *shared;
-	uint32_t size; /* a power of two up to 2^31 */
-	uint32_t pos;  /* the producer's head or the consumer's tail */
+struct byte_ring_end {
+	struct byte_ring *ring;
+	uint8_t *bytes; /* shared too: size bytes */
+	uint32_t size;  /* a power of two up to 2^31 */
+	uint32_t pos;   /* the producer's head or the consumer's tail */
 };
 
-#define BYTE_RING_MEMORY(size) (sizeof(struct byte_ring_shared) + (size))
-
-static inline void byte_ring_attach(struct byte_ring *r, struct byte_ring_shared *shared, uint32_t size)
+static inline void byte_ring_attach(struct byte_ring_end *r, struct byte_ring *ring, uint8_t *bytes, uint32_t size)
 {
-	r->shared = shared;
+	r->ring = ring;
+	r->bytes = bytes;
 	r->size = size;
 	r->pos = 0;
 }
 
 /* Producer: bytes that fit. */
-static inline uint32_t byte_ring_room(const struct byte_ring *r)
+static inline uint32_t byte_ring_room(const struct byte_ring_end *r)
 {
-	uint32_t used = r->pos - atomic_load_explicit(&r->shared->tail, memory_order_acquire);
+	uint32_t used = r->pos - atomic_load_explicit(&r->ring->tail, memory_order_acquire);
 	return used > r->size ? 0 : r->size - used;
 }
 
 /* Consumer: bytes that can be taken. */
-static inline uint32_t byte_ring_used(const struct byte_ring *r)
+static inline uint32_t byte_ring_used(const struct byte_ring_end *r)
 {
-	uint32_t used = atomic_load_explicit(&r->shared->head, memory_order_acquire) - r->pos;
+	uint32_t used = atomic_load_explicit(&r->ring->head, memory_order_acquire) - r->pos;
 	return used > r->size ? r->size : used;
 }
 
 /* Producer: put as many of len bytes as fit; returns how many. */
-static inline size_t byte_ring_write(struct byte_ring *r, const uint8_t *bytes, size_t len)
+static inline size_t byte_ring_write(struct byte_ring_end *r, const uint8_t *bytes, size_t len)
 {
 	uint32_t room = byte_ring_room(r), n = len < room ? (uint32_t)len : room;
 	for (uint32_t i = 0; i < n; i++)
-		r->shared->bytes[(r->pos + i) & (r->size - 1)] = bytes[i];
+		r->bytes[(r->pos + i) & (r->size - 1)] = bytes[i];
 	r->pos += n;
 	/* seq_cst, so that a consumer that goes to sleep after byte_ring_used() and a waker cannot miss each other */
 	if (n)
-		atomic_store_explicit(&r->shared->head, r->pos, memory_order_seq_cst);
+		atomic_store_explicit(&r->ring->head, r->pos, memory_order_seq_cst);
 	return n;
 }
 
-static inline bool byte_ring_put(struct byte_ring *r, uint8_t byte)
+static inline bool byte_ring_put(struct byte_ring_end *r, uint8_t byte)
 {
 	return byte_ring_write(r, &byte, 1) == 1;
 }
 
 /* Producer, after a write: has the consumer taken everything that was there before the last n bytes? Then wake it. */
-static inline bool byte_ring_was_empty(const struct byte_ring *r, uint32_t n)
+static inline bool byte_ring_was_empty(const struct byte_ring_end *r, uint32_t n)
 {
-	uint32_t tail = atomic_load_explicit(&r->shared->tail, memory_order_seq_cst);
+	uint32_t tail = atomic_load_explicit(&r->ring->tail, memory_order_seq_cst);
 	return r->pos - tail <= n || r->pos - tail > r->size;
 }
 
 /* Consumer: take up to len bytes; returns how many. */
-static inline size_t byte_ring_read(struct byte_ring *r, uint8_t *bytes, size_t len)
+static inline size_t byte_ring_read(struct byte_ring_end *r, uint8_t *bytes, size_t len)
 {
 	uint32_t used = byte_ring_used(r), n = len < used ? (uint32_t)len : used;
 	for (uint32_t i = 0; i < n; i++)
-		bytes[i] = r->shared->bytes[(r->pos + i) & (r->size - 1)];
+		bytes[i] = r->bytes[(r->pos + i) & (r->size - 1)];
 	r->pos += n;
 	if (n)
-		atomic_store_explicit(&r->shared->tail, r->pos, memory_order_seq_cst);
+		atomic_store_explicit(&r->ring->tail, r->pos, memory_order_seq_cst);
 	return n;
 }
 
-static inline bool byte_ring_get(struct byte_ring *r, uint8_t *byte)
+static inline bool byte_ring_get(struct byte_ring_end *r, uint8_t *byte)
 {
 	return byte_ring_read(r, byte, 1) == 1;
 }
