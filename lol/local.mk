@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # lol-run, the monitor. lol/devices/local.mk adds the devices.
 
+# The monitor's units that neither start processes nor talk to the guest: unit tests link them one by one.
+lol_options_sources = lol/options.c lol/options_specs.c lol/options_print.c lol/options.h \
+	lol/config_file.c lol/config_file.h lol/error.c lol/error.h lol/paths.c lol/paths.h lol/types.h
+lol_paths_cppflags = -DLOL_LIBEXECDIR='"$(pkglibexecdir)"'
+
 bin_PROGRAMS += lol-run
-lol_run_SOURCES = lol/main.c
+lol_run_SOURCES = $(lol_options_sources) \
+	lol/main.c lol/drop_root.c lol/drop_root.h lol/no_machine.c
+lol_run_CPPFLAGS = $(AM_CPPFLAGS) $(lol_paths_cppflags)
 lol_run_CFLAGS = $(AM_CFLAGS) $(MONITOR_CFLAGS)
 lol_run_LDADD =
