@@ -58,7 +58,7 @@ static int entry(struct cpio *c, const char *name, mode_t mode, unsigned int maj
 
 void cpio_begin(struct cpio *c)
 {
-	*c = (struct cpio){ 0 };
+	*c = (struct cpio){0};
 }
 
 int cpio_add_dir(struct cpio *c, const char *name, mode_t mode)
@@ -94,5 +94,5 @@ int cpio_end(struct cpio *c)
 void cpio_free(struct cpio *c)
 {
 	free(c->data);
-	*c = (struct cpio){ 0 };
+	*c = (struct cpio){0};
 }

@@ -55,8 +55,9 @@ struct job {
 	bool pipe[3]; /* with tty: this descriptor is none on the host, so it stays a pipe here */
 	/* Filled by the spawner. */
 	pid_t pid;
-	int to_in, from_out, from_err; /* our ends, -1 where there is none; with tty the pty's master stands in for pipes */
-	int master;                    /* the pty's master or -1 */
+	int to_in, from_out,
+		from_err; /* our ends, -1 where there is none; with tty the pty's master stands in for pipes */
+	int master;       /* the pty's master or -1 */
 };
 
 struct ctl {

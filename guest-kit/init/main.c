@@ -20,7 +20,9 @@
 static void power(enum shutdown how)
 {
 	mounts_end();
-	reboot(how == SHUTDOWN_REBOOT ? (int)RB_AUTOBOOT : how == SHUTDOWN_HALT ? (int)RB_HALT_SYSTEM : (int)RB_POWER_OFF);
+	reboot(how == SHUTDOWN_REBOOT ? (int)RB_AUTOBOOT
+	       : how == SHUTDOWN_HALT ? (int)RB_HALT_SYSTEM
+				      : (int)RB_POWER_OFF);
 	for (;;) /* no power switch */
 		pause();
 }
@@ -40,7 +42,7 @@ static void open_stdio(void)
 
 static void machine_settings(void)
 {
-	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
+	struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
 	struct utsname u;
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
@@ -54,7 +56,7 @@ static void machine_settings(void)
 
 static void run_for_host(int port[PORTS])
 {
-	struct ctl ctl = { .fd = port[PORT_CTL] };
+	struct ctl ctl = {.fd = port[PORT_CTL]};
 	struct job job;
 	struct stat st;
 	int err, status;

@@ -6,6 +6,7 @@
  *   lol.rootfstype=TYPE    default: every type that the kernel knows, in its order
  *   lol.rootflags=OPTIONS  as after mount -o
  *   lol.overlay            changes stay in the guest's memory, the root file system below is mounted read-only
+ *   lol.rootwait           wait a minute for the device, not a second
  *   ro                     mount it read-only
  */
 #include "lol-init.h"
@@ -20,7 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WAIT_MS 10000
+#define WAIT_MS 1000       /* for a disk: it is there when init starts, unless its driver still looks for it */
+#define LONG_WAIT_MS 60000 /* with lol.rootwait */
 #define STEP_MS 2
 #define NEW_ROOT "/.lol-root"
 #define OVERLAY "/.lol-overlay"
@@ -58,9 +60,9 @@ int mounts_early(void)
 		const char *type, *dir, *data;
 		unsigned long flags;
 	} early[] = {
-		{ "proc", "/proc", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC },
-		{ "sysfs", "/sys", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC },
-		{ "devtmpfs", "/dev", "mode=0755", MS_NOSUID },
+		{"proc", "/proc", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC},
+		{"sysfs", "/sys", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC},
+		{"devtmpfs", "/dev", "mode=0755", MS_NOSUID},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(early); i++) {
@@ -84,7 +86,8 @@ void mounts_late(void)
 	mount_at("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755");
 	/* /tmp is a file system of its own only where programs could not write into it otherwise. */
 	mkdir("/tmp", 01777);
-	if (stat("/", &parent) == 0 && stat("/tmp", &st) == 0 && st.st_dev == parent.st_dev && access("/tmp", W_OK) != 0)
+	if (stat("/", &parent) == 0 && stat("/tmp", &st) == 0 && st.st_dev == parent.st_dev &&
+	    access("/tmp", W_OK) != 0)
 		mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
 	if (stat("/tmp", &st) == 0 && (st.st_mode & 07777) != 01777)
 		chmod("/tmp", 01777);
@@ -105,19 +108,19 @@ static unsigned long parse_options(char *options, char *data, size_t size)
 		const char *name;
 		unsigned long set, clear;
 	} known[] = {
-		{ "ro", MS_RDONLY, 0 },
-		{ "rw", 0, MS_RDONLY },
-		{ "defaults", 0, 0 },
-		{ "noatime", MS_NOATIME, 0 },
-		{ "nodiratime", MS_NODIRATIME, 0 },
-		{ "relatime", MS_RELATIME, 0 },
-		{ "strictatime", MS_STRICTATIME, 0 },
-		{ "lazytime", MS_LAZYTIME, 0 },
-		{ "nodev", MS_NODEV, 0 },
-		{ "nosuid", MS_NOSUID, 0 },
-		{ "noexec", MS_NOEXEC, 0 },
-		{ "sync", MS_SYNCHRONOUS, 0 },
-		{ "dirsync", MS_DIRSYNC, 0 },
+		{"ro", MS_RDONLY, 0},
+		{"rw", 0, MS_RDONLY},
+		{"defaults", 0, 0},
+		{"noatime", MS_NOATIME, 0},
+		{"nodiratime", MS_NODIRATIME, 0},
+		{"relatime", MS_RELATIME, 0},
+		{"strictatime", MS_STRICTATIME, 0},
+		{"lazytime", MS_LAZYTIME, 0},
+		{"nodev", MS_NODEV, 0},
+		{"nosuid", MS_NOSUID, 0},
+		{"noexec", MS_NOEXEC, 0},
+		{"sync", MS_SYNCHRONOUS, 0},
+		{"dirsync", MS_DIRSYNC, 0},
 	};
 	unsigned long flags = 0;
 	char *state = NULL;
@@ -167,13 +170,10 @@ static int wait_for_block_device(const char *dev)
 {
 	struct stat st;
 
-	for (int ms = 0; ms < WAIT_MS; ms += STEP_MS) {
+	for (int ms = cmdline_get("lol.rootwait") ? LONG_WAIT_MS : WAIT_MS; ms > 0; ms -= STEP_MS) {
 		if (stat(dev, &st) == 0)
 			return S_ISBLK(st.st_mode) ? 0 : fail(-ENOTBLK, dev, "lol.root= is no block device");
-		/* Disks are there when init starts, except where their driver is still looking for them. */
-		if (ms == 0 && cmdline_get("lol.rootwait") == NULL)
-			ms = WAIT_MS - 1000;
-		nanosleep(&(struct timespec){ .tv_nsec = STEP_MS * 1000000l }, NULL);
+		nanosleep(&(struct timespec){.tv_nsec = STEP_MS * 1000000l}, NULL);
 	}
 	return fail(-ENODEV, dev, "no such device for lol.root=; does lol-run have its --disk?");
 }
@@ -214,8 +214,8 @@ static int mount_root_device(const char *dev)
 	else
 		err = mount_any(dev, dir, flags, data);
 	if (err == -EROFS || err == -EACCES) /* a disk given with ",ro" */
-		err = type ? (mount(dev, dir, type, flags | MS_RDONLY, data) ? -errno : 0) :
-			     mount_any(dev, dir, flags | MS_RDONLY, data);
+		err = type ? (mount(dev, dir, type, flags | MS_RDONLY, data) ? -errno : 0)
+			   : mount_any(dev, dir, flags | MS_RDONLY, data);
 	if (err == -EINVAL || err == -ENODEV)
 		return fail(err, dev, "no file system that this kernel can mount");
 	if (err)
@@ -226,7 +226,7 @@ static int mount_root_device(const char *dev)
 /* NEW_ROOT becomes /, and /dev, /proc, /sys come along. */
 static int enter_new_root(void)
 {
-	static const char *const dirs[] = { "/dev", "/proc", "/sys" };
+	static const char *const dirs[] = {"/dev", "/proc", "/sys"};
 
 	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
 		char to[64] = NEW_ROOT;

@@ -21,7 +21,7 @@
 #define DRIVER_DIR "/sys/bus/virtio/drivers/virtio_console"
 #define MULTIPORT_BIT 1 /* VIRTIO_CONSOLE_F_MULTIPORT: index into the text of the `features` file */
 
-static const char *const port_names[PORTS] = { "lol.ctl", "lol.stdin", "lol.stdout", "lol.stderr" };
+static const char *const port_names[PORTS] = {"lol.ctl", "lol.stdin", "lol.stdout", "lol.stderr"};
 
 /* Read DIR/ENTRY/FILE into text without its newline; false where that fails. */
 static bool read_attr(const char *dir, const char *entry, const char *file, char *text, size_t size)
@@ -102,7 +102,7 @@ int ports_open(int fd[PORTS])
 			all = all && fd[i] >= 0;
 		if (all)
 			return 0;
-		nanosleep(&(struct timespec){ .tv_nsec = STEP_MS * 1000000l }, NULL);
+		nanosleep(&(struct timespec){.tv_nsec = STEP_MS * 1000000l}, NULL);
 	}
 	for (int i = 0; i < PORTS; i++)
 		close_fd(&fd[i]);

@@ -66,10 +66,14 @@ static void env_set(char ***env, const char *text)
 
 void job_default(struct job *job)
 {
-	static const char *const env[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
-		"USER=root", "LOGNAME=root", "SHELL=/bin/sh", "TERM=linux" };
+	static const char *const env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+					  "HOME=/root",
+					  "USER=root",
+					  "LOGNAME=root",
+					  "SHELL=/bin/sh",
+					  "TERM=linux"};
 
-	*job = (struct job){ .cwd = "/", .to_in = -1, .from_out = -1, .from_err = -1, .master = -1 };
+	*job = (struct job){.cwd = "/", .to_in = -1, .from_out = -1, .from_err = -1, .master = -1};
 	for (size_t i = 0; i < ARRAY_LEN(env); i++)
 		list_add(&job->envp, env[i]);
 }
@@ -86,7 +90,7 @@ static void send_bytes(struct ctl *ctl, const char *s, size_t len)
 			len -= (size_t)n;
 			continue;
 		}
-		struct pollfd p = { .fd = ctl->fd, .events = POLLOUT };
+		struct pollfd p = {.fd = ctl->fd, .events = POLLOUT};
 		if (errno == EAGAIN)
 			poll(&p, 1, -1);
 		if ((errno != EAGAIN && errno != EINTR) || (p.revents & (POLLHUP | POLLERR)))
@@ -178,7 +182,7 @@ static const char *set_winsize(struct job *job, const char *text)
 	job->rows = (unsigned short)v[0];
 	job->cols = (unsigned short)v[1];
 	if (job->master >= 0)
-		ioctl(job->master, TIOCSWINSZ, &(struct winsize){ .ws_row = job->rows, .ws_col = job->cols });
+		ioctl(job->master, TIOCSWINSZ, &(struct winsize){.ws_row = job->rows, .ws_col = job->cols});
 	return NULL;
 }
 
@@ -231,7 +235,9 @@ static int ctl_take(struct ctl *ctl, struct job *job)
 				ctl->cap = ctl->cap * 2 + 8192;
 				ctl->line = must(realloc(ctl->line, ctl->cap));
 			}
-			ssize_t n = ctl->len > LINE_MAX_BYTES ? 0 : read(ctl->fd, ctl->line + ctl->len, ctl->cap - ctl->len);
+			ssize_t n = ctl->len > LINE_MAX_BYTES
+					    ? 0
+					    : read(ctl->fd, ctl->line + ctl->len, ctl->cap - ctl->len);
 			if (n > 0) {
 				ctl->len += (size_t)n;
 				continue;
@@ -262,7 +268,7 @@ int ctl_receive_job(struct ctl *ctl, struct job *job)
 {
 	ctl_send(ctl, "ready", NULL);
 	for (;;) {
-		struct pollfd p = { .fd = ctl->fd, .events = POLLIN };
+		struct pollfd p = {.fd = ctl->fd, .events = POLLIN};
 		int err;
 
 		poll(&p, 1, -1);

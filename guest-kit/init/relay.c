@@ -87,7 +87,7 @@ static long long now_ms(void)
 	return t.tv_sec * 1000ll + t.tv_nsec / 1000000;
 }
 
-/* Collect ended processes. Sets *status when pid is among them. Returns false when there is no process left. */
+/* Collect ended processes. Sets *status, where it is still -1, when pid is among them. Returns false when there is no process left. */
 static bool reap(pid_t pid, int *status)
 {
 	int st;
@@ -99,14 +99,14 @@ static bool reap(pid_t pid, int *status)
 			return true;
 		if (got < 0)
 			return errno == EINTR ? true : false;
-		if (got == pid)
+		if (got == pid && *status < 0)
 			*status = WIFSIGNALED(st) ? 128 + WTERMSIG(st) : WEXITSTATUS(st);
 	}
 }
 
 static int open_signals(void)
 {
-	static const int numbers[] = { SIGCHLD, SIGUSR1, SIGUSR2, SIGTERM, SIGINT };
+	static const int numbers[] = {SIGCHLD, SIGUSR1, SIGUSR2, SIGTERM, SIGINT};
 	sigset_t set;
 
 	sigemptyset(&set);
@@ -148,6 +148,8 @@ static struct flow in, out, err; /* 192 KiB: not on the stack */
 static void next_phase(struct run *r, bool processes)
 {
 	if (r->phase == RUNNING && (r->status >= 0 || shutdown_wanted != SHUTDOWN_NONE)) {
+		if (r->status < 0)
+			r->status = 0; /* the command has asked for the power-off itself */
 		kill(-1, SIGTERM);
 		kill(-1, SIGCONT);
 		r->phase = TERMINATING;
@@ -158,7 +160,8 @@ static void next_phase(struct run *r, bool processes)
 		r->phase = KILLING;
 		r->deadline = now_ms() + KILL_MS;
 	}
-	if (r->phase != RUNNING && r->phase != DRAINING && (!processes || (r->phase == KILLING && now_ms() >= r->deadline))) {
+	if (r->phase != RUNNING && r->phase != DRAINING &&
+	    (!processes || (r->phase == KILLING && now_ms() >= r->deadline))) {
 		r->phase = DRAINING;
 		r->stuck = processes;
 		if (in.to)
@@ -182,8 +185,8 @@ static void flow_poll(const struct flow *f, struct pollfd *from, struct pollfd *
 {
 	bool full = f->at < f->len;
 
-	*from = (struct pollfd){ .fd = full ? -1 : *f->from, .events = POLLIN };
-	*to = (struct pollfd){ .fd = full || *f->from >= 0 ? *f->to : -1, .events = full ? POLLOUT : 0 };
+	*from = (struct pollfd){.fd = full ? -1 : *f->from, .events = POLLIN};
+	*to = (struct pollfd){.fd = full || *f->from >= 0 ? *f->to : -1, .events = full ? POLLOUT : 0};
 }
 
 /* The command's input has ended. */
@@ -230,10 +233,10 @@ static bool poll_once(struct run *r)
 {
 	struct pollfd p[P_COUNT];
 
-	p[P_SIGNALS] = (struct pollfd){ .fd = r->signals, .events = POLLIN };
-	p[P_CTL] = (struct pollfd){ .fd = r->ctl ? r->ctl->fd : -1, .events = POLLIN };
+	p[P_SIGNALS] = (struct pollfd){.fd = r->signals, .events = POLLIN};
+	p[P_CTL] = (struct pollfd){.fd = r->ctl ? r->ctl->fd : -1, .events = POLLIN};
 	for (int i = P_IN_FROM; i < P_COUNT; i++)
-		p[i] = (struct pollfd){ .fd = -1 };
+		p[i] = (struct pollfd){.fd = -1};
 	if (r->port) {
 		flow_poll(&in, &p[P_IN_FROM], &p[P_IN_TO]);
 		flow_poll(&out, &p[P_OUT_FROM], &p[P_OUT_TO]);
@@ -257,9 +260,9 @@ static void connect_flows(struct job *job, int port[PORTS])
 {
 	static int none_from = -1; /* stderr of a job whose stdout and stderr are one pty */
 
-	in = (struct flow){ .from = &port[PORT_STDIN], .to = job->to_in >= 0 ? &job->to_in : &job->master };
-	out = (struct flow){ .from = job->from_out >= 0 ? &job->from_out : &job->master, .to = &port[PORT_STDOUT] };
-	err = (struct flow){ .from = job->from_err >= 0 ? &job->from_err : &none_from, .to = &port[PORT_STDERR] };
+	in = (struct flow){.from = &port[PORT_STDIN], .to = job->to_in >= 0 ? &job->to_in : &job->master};
+	out = (struct flow){.from = job->from_out >= 0 ? &job->from_out : &job->master, .to = &port[PORT_STDOUT]};
+	err = (struct flow){.from = job->from_err >= 0 ? &job->from_err : &none_from, .to = &port[PORT_STDERR]};
 	/* stdout is a pipe and stderr the terminal: `... > file`. */
 	if (job->tty && job->from_out >= 0 && job->from_err < 0)
 		err.from = &job->master;
@@ -267,7 +270,7 @@ static void connect_flows(struct job *job, int port[PORTS])
 
 int relay_run(struct job *job, struct ctl *ctl, int port[PORTS])
 {
-	struct run r = { .job = job, .ctl = ctl, .port = port, .signals = open_signals(), .status = -1 };
+	struct run r = {.job = job, .ctl = ctl, .port = port, .signals = open_signals(), .status = -1};
 
 	if (port)
 		connect_flows(job, port);
@@ -279,5 +282,5 @@ int relay_run(struct job *job, struct ctl *ctl, int port[PORTS])
 			break;
 	}
 	close_fd(&r.signals);
-	return r.status < 0 ? 0 : r.status;
+	return r.status;
 }

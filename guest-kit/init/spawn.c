@@ -90,8 +90,8 @@ static int make_pipe(int n, int *ours, int *theirs)
 
 int spawn(struct job *job)
 {
-	struct winsize ws = { .ws_row = job->rows, .ws_col = job->cols };
-	int *ours[3] = { &job->to_in, &job->from_out, &job->from_err }, theirs[3] = { -1, -1, -1 };
+	struct winsize ws = {.ws_row = job->rows, .ws_col = job->cols};
+	int *ours[3] = {&job->to_in, &job->from_out, &job->from_err}, theirs[3] = {-1, -1, -1};
 	int slave = -1, err = 0;
 
 	job->tty = job->tty && !(job->pipe[1] && job->pipe[2]); /* a pty that nobody reads would fill up */
@@ -136,7 +136,7 @@ static int open_console(void)
 
 int spawn_console_shell(struct job *job)
 {
-	static char *const shell[] = { "/bin/sh", NULL };
+	static char *const shell[] = {"/bin/sh", NULL};
 	int tty = open_console();
 
 	if (tty < 0)
@@ -146,7 +146,7 @@ int spawn_console_shell(struct job *job)
 		job->cwd = "/root";
 	job->pid = fork();
 	if (job->pid == 0)
-		child(job, tty, (int[3]){ -1, -1, -1 });
+		child(job, tty, (int[3]){-1, -1, -1});
 	close(tty);
 	return job->pid < 0 ? -errno : 0;
 }
