@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* virtio-blk (virtio 1.2, 5.2) on a raw file or block device of the host. */
+#ifndef LOL_DEVICES_VIRTIO_BLK_H
+#define LOL_DEVICES_VIRTIO_BLK_H
+
+#include "aio.h"
+#include "virtio.h"
+
+struct blk_config {
+	const char *path;
+	const char *serial; /* up to 20 bytes, or NULL */
+	bool ro;
+	bool snapshot; /* writes go to a temporary file that is lost at the end */
+	enum aio_engine engine; /* AIO_AUTO but for tests */
+};
+
+/* NULL with one line in err. The strings need not outlive the call. */
+struct virtio_dev *virtio_blk_create(const struct virtio_env *env, const struct blk_config *config, char err[DEVICE_ERR]);
+
+#endif
