@@ -11,7 +11,9 @@ lol_devices_sources = \
 	lol/devices/report.c lol/devices/report.h \
 	lol/devices/rtc.c lol/devices/rtc.h \
 	lol/devices/virtio-blk.c lol/devices/virtio-blk.h \
+	lol/devices/virtio-console.c lol/devices/virtio-console.h \
 	lol/devices/virtio-mmio.c lol/devices/virtio-mmio.h \
+	lol/devices/virtio-rng.c lol/devices/virtio-rng.h \
 	lol/devices/virtio.c lol/devices/virtio.h \
 	lol/devices/virtqueue.c \
 	lol/loop.c lol/loop.h

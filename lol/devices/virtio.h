@@ -3,7 +3,8 @@
  * What all virtio devices share: device status and feature negotiation, and the device's side of the split virtqueue
  * (virtio 1.2, sections 2 and 2.7). virtio-mmio.c puts a register file in front of it. Runs in the monitor's loop thread.
  *
- * A device is one file: a struct virtio_ops, a struct virtio_shape, a create function and its line in virtio-table.c.
+ * A device is one file: its struct virtio_ops, its struct virtio_shape and a create function, which the machine calls with
+ * what the device needs and puts on the bus with virtio_mmio_attach(): that call is its registration.
  *
  * Everything in guest RAM may change at any time under our hands, so each ring field and each descriptor is read once,
  * into a local copy, and checked there. A driver that breaks the rules gets DEVICE_NEEDS_RESET (2.1.2) and one line of
