@@ -349,8 +349,10 @@ static int take_option(struct lol_options *opts, unsigned row, const char *value
 		return 0;
 	}
 	int ret = def->set(opts, value ? value : "yes", err);
-	if (ret)
-		return lol_error_prefix(err, ret, "--%s%s%.200s", def->name, value ? " " : "", value ? value : "");
+	if (ret) {
+		const char *between = !value ? "" : def->argument == ARG_OPTIONAL ? "=" : " ";
+		return lol_error_prefix(err, ret, "--%s%s%.200s", def->name, between, value ? value : "");
+	}
 	opts->given_on_command_line |= 1ull << row;
 	return 0;
 }

@@ -141,21 +141,25 @@ static void print_spec(FILE *out, const char *option, void (*write)(FILE *, cons
 	free(text);
 }
 
-/* "OPTION TEXT", or, where option ends in '=', both as one word; nothing without a text. */
+/* " OPTION TEXT", or nothing without a text. */
 static void print_text(FILE *out, const char *option, const char *text)
+{
+	if (!text)
+		return;
+	fprintf(out, " %s ", option);
+	print_quoted(out, text);
+}
+
+/* The same in one word. */
+static void print_joined(FILE *out, const char *option, const char *text)
 {
 	char *word;
 
-	if (!text)
+	if (!text || asprintf(&word, "%s%s", option, text) < 0)
 		return;
-	if (option[strlen(option) - 1] != '=') {
-		fprintf(out, " %s ", option);
-		print_quoted(out, text);
-	} else if (asprintf(&word, "%s%s", option, text) >= 0) {
-		fputc(' ', out);
-		print_quoted(out, word);
-		free(word);
-	}
+	fputc(' ', out);
+	print_quoted(out, word);
+	free(word);
 }
 
 static void print_size(FILE *out, const char *option, uint64_t bytes)
@@ -174,9 +178,9 @@ static void print_size(FILE *out, const char *option, uint64_t bytes)
 static void print_console(FILE *out, const struct lol_console *console)
 {
 	if (console->kind == CONSOLE_FILE)
-		print_text(out, "--console=file=", console->path);
+		print_joined(out, "--console=file=", console->path);
 	else if (console->kind == CONSOLE_UNIX)
-		print_text(out, "--console=unix=", console->path);
+		print_joined(out, "--console=unix=", console->path);
 	else
 		fprintf(out, " --console %s", console_kind_names[console->kind]);
 }
@@ -186,7 +190,7 @@ static void print_gdb(FILE *out, const struct lol_gdb *gdb)
 	if (gdb->kind == GDB_TCP)
 		fprintf(out, " --gdb=%u", gdb->port);
 	if (gdb->kind == GDB_UNIX)
-		print_text(out, "--gdb=unix:", gdb->path);
+		print_joined(out, "--gdb=unix:", gdb->path);
 	if (gdb->wait)
 		fputs(" --gdb-wait", out);
 }
@@ -198,7 +202,7 @@ static void print_tuning(FILE *out, const struct lol_options *opts)
 		fprintf(out, " --spin-us %d", opts->spin_us);
 	if (opts->stats && !opts->stats_path)
 		fputs(" --stats", out);
-	print_text(out, "--stats=", opts->stats_path);
+	print_joined(out, "--stats=", opts->stats_path);
 	if (opts->verbosity < 0)
 		fputs(" --quiet", out);
 	for (int i = 0; i < opts->verbosity; i++)
@@ -223,8 +227,7 @@ void options_print_command(FILE *out, const struct lol_options *opts)
 	print_gdb(out, &opts->gdb);
 	print_text(out, "--name", opts->name);
 	print_tuning(out, opts);
-	fputs(opts->kernel[0] == '-' ? " ./" : " ", out); /* or it would be read as an option */
-	print_quoted(out, opts->kernel);
+	print_joined(out, opts->kernel[0] == '-' ? "./" : "", opts->kernel); /* or it would be read as an option */
 	if (opts->command)
 		fputs(" --", out);
 	for (char **arg = opts->command; arg && *arg; arg++) {
