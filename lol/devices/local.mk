@@ -16,7 +16,9 @@ lol_devices_sources = \
 	lol/devices/virtio-rng.c lol/devices/virtio-rng.h \
 	lol/devices/virtio.c lol/devices/virtio.h \
 	lol/devices/virtqueue.c \
-	lol/loop.c lol/loop.h
+	lol/loop.c lol/loop.h \
+	lol/outstream.c lol/outstream.h \
+	lol/terminal.c lol/terminal.h
 
 lol_serial_sources = lol/devices/serial8250.c lol/devices/serial8250.h
 

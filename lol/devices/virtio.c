@@ -173,19 +173,16 @@ void virtq_signal(struct virtq *vq)
 	if (!dev->live || !vq->ready)
 		return;
 	uint16_t old = vq->signalled;
+	if (vq->used_idx == old)
+		return;
 	bool wanted;
 	/* The used index must be visible before we look whether the driver wants to hear of it (2.7.7.1, 2.7.10). */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (virtio_has(dev, VIRTIO_RING_F_EVENT_IDX)) {
-		uint16_t event = __atomic_load_n(&vq->avail->ring[vq->num], __ATOMIC_RELAXED);
-		wanted = !vq->signalled_valid || vring_need_event(event, vq->used_idx, old);
-		if (vq->signalled_valid && vq->used_idx == old)
-			wanted = false;
-	} else {
+	if (virtio_has(dev, VIRTIO_RING_F_EVENT_IDX))
+		wanted = vring_need_event(__atomic_load_n(&vq->avail->ring[vq->num], __ATOMIC_RELAXED), vq->used_idx, old);
+	else
 		wanted = !(__atomic_load_n(&vq->avail->flags, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT);
-	}
 	vq->signalled = vq->used_idx;
-	vq->signalled_valid = true;
 	if (wanted)
 		interrupt(dev, VIRTIO_MMIO_INT_VRING);
 }

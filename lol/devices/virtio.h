@@ -68,7 +68,6 @@ struct virtq {
 	uint16_t last_avail; /* the next entry of avail that we take */
 	uint16_t used_idx;   /* ours, never read back from the guest */
 	uint16_t signalled;  /* used_idx when the driver was last considered for an interrupt */
-	bool signalled_valid;
 	unsigned inflight; /* chains popped and not pushed */
 };
 

@@ -24,7 +24,6 @@ bool virtq_set_ready(struct virtq *vq)
 	if (!vq->desc || !vq->avail || !vq->used)
 		return false;
 	vq->last_avail = vq->used_idx = vq->signalled = 0;
-	vq->signalled_valid = false;
 	vq->inflight = 0;
 	vq->ready = true;
 	return true;
