@@ -19,7 +19,6 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define CTRL(c) ((c) & 0x1f)
 #define ESCAPE CTRL('A')
 #define PENDING_BYTES 4096
 #define LINE_BYTES 256
@@ -250,12 +249,22 @@ static void input_ended(struct terminal *t)
 	deliver(t);
 }
 
+static bool in_background(const struct terminal *t)
+{
+	pid_t foreground = tcgetpgrp(t->in_fd);
+	return foreground > 0 && foreground != getpgrp();
+}
+
 static void readable(void *arg, uint32_t events)
 {
 	struct terminal *t = arg;
 	uint8_t keys[512];
 	(void)events;
 	ssize_t n;
+	if (in_background(t)) {
+		loop_mod_fd(t->loop, t->in_fd, 0); /* reading would stop us (SIGTTIN); SIGCONT looks again */
+		return;
+	}
 	if (t->watches_keys)
 		n = read(t->in_fd, keys, sizeof(keys));
 	else
@@ -329,8 +338,11 @@ static void mode_signal(void *arg, int signo)
 		kill(getpid(), SIGSTOP);
 		/* Here somebody has continued us. */
 	}
-	if (signo != SIGWINCH && t->watches_keys && !t->ended)
-		make_raw(t->in_fd);
+	if (signo != SIGWINCH && !t->ended) {
+		if (t->watches_keys)
+			make_raw(t->in_fd);
+		terminal_input_resume(t);
+	}
 	if (t->ops->resized && terminal_size(t, &rows, &cols))
 		t->ops->resized(t->ctx, rows, cols);
 }

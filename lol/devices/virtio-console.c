@@ -19,6 +19,7 @@
 #define QUEUE_CONTROL_OUT 3u
 #define CHUNK 4096u
 #define TURN_BYTES (1u << 20) /* of output, in one turn of the loop */
+#define KEPT_BYTES (64u << 20) /* of output that outlives a reset, per port; an honest driver has 4 MiB at most */
 
 /* Messages to the guest, in the order in which they go out. OPEN comes before NAME: a port with a name is ready for use. */
 enum due {
@@ -44,6 +45,10 @@ struct port {
 	struct iovec *rest;
 	unsigned nrest;
 	struct iovec iov[DATA_QUEUE_SIZE];
+	/* Output that was in the queue at a reset: a guest that powers off resets its devices, and a slow reader of ours is
+	 * not to lose the end of its output for that. */
+	uint8_t *kept;
+	size_t kept_len, kept_at;
 };
 
 struct console {
@@ -195,15 +200,60 @@ static enum delivery serve_chains(struct console *c, struct port *p, struct virt
 	}
 }
 
-/* Returns true when the port's queue is empty. */
+static enum delivery deliver_kept(struct port *p)
+{
+	while (p->kept_at < p->kept_len) {
+		size_t len = MIN(p->kept_len - p->kept_at, (size_t)CHUNK), taken = len;
+		if (p->host_open && p->ops && p->ops->output)
+			taken = MIN(p->ops->output(p->ctx, p->kept + p->kept_at, len), len);
+		p->kept_at += taken;
+		if (taken < len)
+			return FULL;
+	}
+	free(p->kept);
+	p->kept = NULL;
+	p->kept_len = p->kept_at = 0;
+	return TAKEN;
+}
+
+static void keep(struct port *p, const struct iovec *iov, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (iov[i].iov_len > KEPT_BYTES - p->kept_len)
+			return;
+		uint8_t *kept = realloc(p->kept, p->kept_len + iov[i].iov_len);
+		if (!kept)
+			return;
+		memcpy(kept + p->kept_len, iov[i].iov_base, iov[i].iov_len);
+		p->kept = kept;
+		p->kept_len += iov[i].iov_len;
+	}
+}
+
+/* Empty the port's queue into our memory: its guest buffers are about to be taken back. */
+static void keep_output(struct console *c, unsigned port)
+{
+	struct port *p = &c->ports[port];
+	struct virtq *vq = &c->dev->vq[output_queue(port)];
+	struct virtq_chain chain;
+	if (p->holding)
+		keep(p, p->rest, p->nrest);
+	p->holding = false;
+	for (unsigned n = 0; n < vq->num && virtq_pop(vq, &chain, p->iov, ARRAY_LEN(p->iov)); n++)
+		keep(p, chain.out, chain.out_count);
+}
+
+/* Returns true when the port has no output left. */
 static bool serve_output(struct console *c, unsigned port)
 {
 	struct port *p = &c->ports[port];
 	struct virtq *vq = &c->dev->vq[output_queue(port)];
-	if (p->serving || !vq->ready)
+	if (p->serving)
 		return false;
 	p->serving = true;
-	enum delivery d = serve_chains(c, p, vq);
+	enum delivery d = deliver_kept(p);
+	if (d == TAKEN && c->dev->live && vq->ready)
+		d = serve_chains(c, p, vq);
 	p->serving = false;
 	virtq_signal(vq);
 	if (d == TURN_OVER)
@@ -313,19 +363,21 @@ static void console_reset(void *priv)
 	struct console *c = priv;
 	for (unsigned i = 0; i < c->nports; i++) {
 		struct port *p = &c->ports[i];
-		bool was_open = p->guest_open || p->closing;
-		p->guest_ready = p->guest_open = p->closing = p->holding = p->starved = false;
+		p->closing = p->guest_open || p->closing;
+		p->guest_ready = p->guest_open = p->starved = false;
 		p->due = 0;
-		if (was_open && p->ops && p->ops->opened)
-			p->ops->opened(p->ctx, false);
+		keep_output(c, i);
+		serve_output(c, i);
 	}
 }
 
 static void console_destroy(void *priv)
 {
 	struct console *c = priv;
-	for (unsigned i = 0; i < c->nports; i++)
+	for (unsigned i = 0; i < c->nports; i++) {
 		free(c->ports[i].name);
+		free(c->ports[i].kept);
+	}
 	free(c);
 }
 
@@ -418,16 +470,14 @@ size_t virtio_console_send(struct virtio_dev *dev, unsigned port, const uint8_t 
 void virtio_console_resume(struct virtio_dev *dev, unsigned port)
 {
 	struct console *c = dev->priv;
-	if (port < c->nports && dev->live)
+	if (port < c->nports)
 		serve_output(c, port);
 }
 
 bool virtio_console_drain(struct virtio_dev *dev, unsigned port)
 {
 	struct console *c = dev->priv;
-	if (port >= c->nports || !dev->live || !dev->vq[output_queue(port)].ready)
-		return true;
-	return serve_output(c, port);
+	return port >= c->nports || serve_output(c, port);
 }
 
 void virtio_console_set_open(struct virtio_dev *dev, unsigned port, bool open)

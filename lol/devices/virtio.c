@@ -79,9 +79,9 @@ void virtio_broken(struct virtio_dev *dev, const char *fmt, ...)
 
 void virtio_reset(struct virtio_dev *dev)
 {
-	dev->live = false;
 	if (dev->ops->reset)
 		dev->ops->reset(dev->priv);
+	dev->live = false;
 	for (unsigned i = 0; i < dev->nqueues; i++)
 		dev->vq[i] = (struct virtq){.dev = dev, .index = i, .num_max = dev->vq[i].num_max};
 	dev->status = 0;

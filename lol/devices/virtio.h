@@ -41,7 +41,8 @@ struct virtio_ops {
 	uint32_t device_id;
 	void (*config_write)(void *priv, uint32_t offset, const void *data, unsigned size); /* NULL: read-only */
 	void (*notify)(void *priv, unsigned queue); /* the driver has put buffers into a live queue */
-	void (*reset)(void *priv);  /* return only when no I/O touches the guest's buffers any more (2.4) */
+	/* Returns only when no I/O touches the guest's buffers any more (2.4); the queues are still there. */
+	void (*reset)(void *priv);
 	void (*destroy)(void *priv);
 };
 
