@@ -289,6 +289,11 @@ void terminal_input_resume(struct terminal *t)
 		deliver(t);
 }
 
+bool terminal_input_ended(const struct terminal *t)
+{
+	return t->in_fd < 0;
+}
+
 /* ---- output ---- */
 
 static void output_changed(void *arg)

@@ -56,6 +56,7 @@ size_t terminal_write(struct terminal *t, const uint8_t *bytes, size_t len); /* 
 bool terminal_output_empty(const struct terminal *t);
 int terminal_output_error(const struct terminal *t); /* 0, or the errno that broke the output */
 void terminal_input_resume(struct terminal *t);
+bool terminal_input_ended(const struct terminal *t); /* or there never was any */
 bool terminal_size(const struct terminal *t, uint16_t *rows, uint16_t *cols); /* false: the output is no terminal */
 /* A line for the user; "\n" becomes what the mode of the terminal needs. */
 void terminal_message(struct terminal *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -16,6 +16,7 @@ lol_devices_sources = \
 	lol/devices/virtio-rng.c lol/devices/virtio-rng.h \
 	lol/devices/virtio.c lol/devices/virtio.h \
 	lol/devices/virtqueue.c \
+	lol/command.c lol/command.h \
 	lol/loop.c lol/loop.h \
 	lol/outstream.c lol/outstream.h \
 	lol/terminal.c lol/terminal.h

@@ -492,6 +492,12 @@ void virtio_console_set_open(struct virtio_dev *dev, unsigned port, bool open)
 		virtio_console_resume(dev, port); /* what is left of its output goes nowhere now */
 }
 
+bool virtio_console_is_open(const struct virtio_dev *dev, unsigned port)
+{
+	const struct console *c = dev->priv;
+	return port < c->nports && c->ports[port].host_open;
+}
+
 void virtio_console_resize(struct virtio_dev *dev, uint16_t rows, uint16_t cols)
 {
 	struct console *c = dev->priv;
