@@ -47,6 +47,12 @@ static const char prologue[] =
 	".popsection\n"
 	".endif\n"
 	".endm\n"
+	/* \op was assembled at 77001; only instructions without operands come this way */
+	".macro ivmm_maybe op:vararg\n"
+	".irp m,cli,pushf,pushfq,popf,popfq\n.ifc \"\\op\",\"\\m\"\nivmm_site 1\n.endif\n.endr\n"
+	".irp m,rdmsr,wrmsr,rdpmc,hlt,swapgs,iretq,clts,wbinvd,invd\n.ifc \"\\op\",\"\\m\"\nivmm_site 2\n.endif\n.endr\n"
+	".irp m,cpuid,xgetbv\n.ifc \"\\op\",\"\\m\"\nivmm_site 3\n.endif\n.endr\n"
+	".endm\n"
 	/* in front: the instruction behind sti must stay behind it, or "sti; hlt" may sleep through an interrupt */
 	".macro ivmm_sti\n"
 	".if .Livmm_quiet==0\n"
@@ -92,6 +98,9 @@ static unsigned place_sites(struct ab_unit *unit)
 		struct ab_stmt *s = &unit->stmts[i];
 		size_t first = i;
 
+		if (s->kind)
+			s->flags &= ~AB_MAYBE; /* a user access */
+		n += !!(s->flags & AB_MAYBE);
 		if (!s->kind)
 			continue;
 		while (first && !(unit->stmts[first].flags & AB_LABELS) && unit->stmts[first - 1].what == AB_PREFIX &&
@@ -154,14 +163,18 @@ static int emit_statement(const struct ab_unit *unit, const struct ab_stmt *s, s
 		*at = s->end;
 		return error;
 	}
-	if (s->flags & AB_OPEN) {
+	if (s->flags & (AB_OPEN | AB_MAYBE)) {
 		error = put(out, unit->text + *at, s->body - *at);
 		error = error ? error : put_text(out, "77001: ");
 		*at = s->body;
 	}
-	if (s->flags & (AB_CLOSE | AB_ENTER | AB_LEAVE)) {
+	if (s->flags & (AB_CLOSE | AB_ENTER | AB_LEAVE | AB_MAYBE)) {
 		error = error ? error : put(out, unit->text + *at, s->end - *at);
 		*at = s->end;
+	}
+	if (s->flags & AB_MAYBE) {
+		error = error ? error : put_text(out, "; ivmm_maybe ");
+		error = error ? error : put(out, m.p, m.n);
 	}
 	if (s->flags & AB_CLOSE) {
 		snprintf(site, sizeof site, "; ivmm_site %d", s->kind);
@@ -182,7 +195,7 @@ static int emit(const struct ab_unit *unit, struct ab_buf *out)
 	for (size_t i = 0; i < unit->n_stmts && !error; i++) {
 		const struct ab_stmt *s = &unit->stmts[i];
 
-		if (s->flags & (AB_OPEN | AB_CLOSE | AB_ENTER | AB_LEAVE | AB_ALT))
+		if (s->flags & (AB_OPEN | AB_CLOSE | AB_ENTER | AB_LEAVE | AB_ALT | AB_MAYBE))
 			error = emit_statement(unit, s, out, &at);
 	}
 	return error ? error : put(out, unit->text + at, unit->len - at);

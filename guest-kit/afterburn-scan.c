@@ -328,6 +328,18 @@ static void directive(struct scanner *s, struct ab_stmt *stmt, struct ab_str d)
 		extable_field(s, operands);
 }
 
+/*
+ * A body that is nothing but a parameter ("1: \op" of msr-reg.S).  Not in the
+ * ALTERNATIVE macros: their arguments were annotated at the call.
+ */
+static bool is_parameter(const struct ab_unit *unit, const struct ab_stmt *stmt, struct ab_str operands)
+{
+	struct ab_str m = ab_mnemonic(unit, stmt);
+
+	return stmt->scope && !operands.n && m.n > 1 && m.p[0] == '\\' &&
+	       !has_prefix(unit->scopes[stmt->scope - 1], "ALTERNATIVE");
+}
+
 static void classify(struct scanner *s, struct ab_stmt *stmt)
 {
 	struct ab_str mnemonic = ab_mnemonic(s->unit, stmt), operands = ab_operands(s->unit, stmt);
@@ -340,6 +352,8 @@ static void classify(struct scanner *s, struct ab_stmt *stmt)
 		stmt->kind = (uint8_t)ab_insn_kind(mnemonic, operands);
 		if (has_prefix(mnemonic, "ALTERNATIVE"))
 			stmt->flags |= AB_ALT;
+		else if (is_parameter(s->unit, stmt, operands))
+			stmt->flags |= AB_MAYBE;
 		else if (!stmt->kind && s->in_io && ab_is_move(mnemonic) && ab_has_memory(mnemonic, operands))
 			stmt->kind = IVMM_MMIO;
 	}

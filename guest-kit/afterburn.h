@@ -53,7 +53,7 @@ enum {
 	AB_ENTER = 8,  /* goes into an AB_QUIET section */
 	AB_LEAVE = 16, /* leaves it */
 	AB_ALT = 32,   /* call of an ALTERNATIVE macro, instructions in strings */
-	AB_MMIO = 64,  /* inline asm that comes from asm/io.h */
+	AB_MAYBE = 64, /* "\op" in a macro body: sensitive if the argument is */
 };
 
 /* Offsets are into the text of the unit; what lies between statements (blanks, comments) belongs to none. */

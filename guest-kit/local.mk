@@ -2,8 +2,15 @@
 # The assembler's stand-in, and the checker of what it made. Whoever builds a kernel makes a link "as" to
 # lol-afterburn in a folder of its own, for gcc -B.
 
-pkglibexec_PROGRAMS += lol-afterburn
+pkglibexec_PROGRAMS += lol-afterburn lol-sites
 
 lol_afterburn_rewriter = guest-kit/afterburn.h guest-kit/afterburn-emit.c guest-kit/afterburn-extable.c \
 	guest-kit/afterburn-insn.c guest-kit/afterburn-scan.c
 lol_afterburn_SOURCES = guest-kit/afterburn.c $(lol_afterburn_rewriter)
+
+lol_sites_reader = guest-kit/sites.h guest-kit/sites-check.c guest-kit/sites-elf.c guest-kit/sites-insn.c
+lol_sites_SOURCES = guest-kit/sites.c guest-kit/sites-exceptions.c guest-kit/sites-report.c $(lol_sites_reader)
+lol_sites_CPPFLAGS = $(AM_CPPFLAGS) -DLOL_DATADIR='"$(pkgdatadir)"'
+lol_sites_CFLAGS = $(AM_CFLAGS) $(LIBELF_CFLAGS) $(ZYDIS_CFLAGS)
+lol_sites_LDADD = $(LIBELF_LIBS) $(ZYDIS_LIBS)
+nobase_dist_pkgdata_DATA += guest-kit/sites.exceptions
