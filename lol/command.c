@@ -36,6 +36,7 @@ struct command {
 	bool running; /* the job was sent */
 	bool over;    /* exit, error, or the guest has gone */
 	bool told;    /* done() was called */
+	bool finishing;
 	int status;
 	char *error;
 	bool signalled; /* the first signal was passed on */
@@ -116,11 +117,12 @@ static void ctl_send_job(struct command *c)
 /* Tell the machine, once the guest's output is through. */
 static void finish_if_written(struct command *c)
 {
-	if (!c->over || c->told)
+	if (!c->over || c->told || c->finishing)
 		return;
-	if (c->console && (!virtio_console_drain(c->console, PORT_STDOUT) || !virtio_console_drain(c->console, PORT_STDERR)))
-		return;
-	if (c->told || !terminal_output_empty(c->terminal) || !outstream_empty(c->err))
+	c->finishing = true; /* draining calls us again */
+	bool drained = !c->console || (virtio_console_drain(c->console, PORT_STDOUT) && virtio_console_drain(c->console, PORT_STDERR));
+	c->finishing = false;
+	if (!drained || !terminal_output_empty(c->terminal) || !outstream_empty(c->err))
 		return;
 	c->told = true;
 	c->ops->done(c->ctx, c->status, c->error);
