@@ -116,11 +116,29 @@ static unsigned place_sites(struct ab_unit *unit)
 
 static int emit(const struct ab_unit *unit, struct ab_buf *out);
 
-/* An ALTERNATIVE macro takes instructions as strings. */
+/* The original instruction of an ALTERNATIVE that an exception-table entry names. */
+static void mark_first(struct ab_unit *unit)
+{
+	for (size_t i = 0; i < unit->n_stmts; i++) {
+		struct ab_stmt *s = &unit->stmts[i];
+
+		if (s->what != AB_INSN)
+			continue;
+		if (!s->kind && ab_has_memory(ab_mnemonic(unit, s), ab_operands(unit, s)))
+			s->kind = IVMM_UACCESS;
+		return;
+	}
+}
+
+/*
+ * An ALTERNATIVE macro takes instructions as strings: the original one first,
+ * then replacements, which .Livmm_quiet keeps free of annotations.
+ */
 static int emit_strings(const struct ab_unit *unit, const struct ab_stmt *s, struct ab_buf *out, size_t *at,
 			unsigned *n)
 {
 	const char *text = unit->text;
+	unsigned n_strings = 0;
 	int error = 0;
 
 	for (size_t i = s->mnemonic, from; i < s->end && !error; i++) {
@@ -136,6 +154,8 @@ static int emit_strings(const struct ab_unit *unit, const struct ab_stmt *s, str
 		inner.text = text + from;
 		inner.len = i - from;
 		error = ab_scan(&inner);
+		if (!error && s->flags & AB_USER && !n_strings++)
+			mark_first(&inner);
 		if (!error && place_sites(&inner)) {
 			error = put(out, text + *at, from - *at);
 			error = error ? error : emit(&inner, out);

@@ -197,13 +197,12 @@ static void mark(struct ab_unit *unit, size_t i)
 {
 	struct ab_stmt *s = &unit->stmts[i];
 
-	/*
-	 * What is sensitive anyhow keeps its kind.  The replacement that an
-	 * ALTERNATIVE puts here is left alone, as are all replacements.
-	 */
-	if (s->class != AB_CODE || s->kind || s->flags & AB_ALT)
+	/* What is sensitive anyhow keeps its kind. */
+	if (s->class != AB_CODE || s->kind)
 		return;
-	if (s->what == AB_BYTES || ab_has_memory(ab_mnemonic(unit, s), ab_operands(unit, s)))
+	if (s->flags & AB_ALT)
+		s->flags |= AB_USER;
+	else if (s->what == AB_BYTES || ab_has_memory(ab_mnemonic(unit, s), ab_operands(unit, s)))
 		s->kind = IVMM_UACCESS;
 }
 

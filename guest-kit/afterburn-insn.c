@@ -168,6 +168,9 @@ bool ab_has_memory(struct ab_str mnemonic, struct ab_str operands)
 
 	if (memchr(mnemonic.p, '\\', mnemonic.n))
 		return true;
+	/* the target of these looks like memory */
+	if (mnemonic.n && ((mnemonic.p[0] | 32) == 'j' || (mnemonic.n >= 4 && !strncasecmp(mnemonic.p, "call", 4))))
+		return false;
 	if (mnemonic.n <= 5 && mnemonic.n >= 4)
 		for (size_t i = 0; i < sizeof strings / sizeof *strings; i++)
 			if (!strncasecmp(mnemonic.p, strings[i], 4) && !operands.n)

@@ -53,6 +53,7 @@ enum {
 	AB_ENTER = 8,  /* goes into an AB_QUIET section */
 	AB_LEAVE = 16, /* leaves it */
 	AB_ALT = 32,   /* call of an ALTERNATIVE macro, instructions in strings */
+	AB_USER = 128, /* AB_ALT whose original instruction is a user access */
 	AB_MAYBE = 64, /* "\op" in a macro body: sensitive if the argument is */
 };
 
@@ -99,7 +100,7 @@ struct ab_unit {
 /* Kind of an instruction by name and operands, 0 = not sensitive. */
 int ab_insn_kind(struct ab_str mnemonic, struct ab_str operands);
 bool ab_is_prefix(struct ab_str token);
-/* Does the instruction read or write memory, as far as its text shows? */
+/* Does the instruction read or write memory, as far as its text shows?  Not for jumps and calls. */
 bool ab_has_memory(struct ab_str mnemonic, struct ab_str operands);
 /* Is it a plain move that can be a device access? */
 bool ab_is_move(struct ab_str mnemonic);

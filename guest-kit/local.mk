@@ -14,3 +14,12 @@ lol_sites_CPPFLAGS = $(AM_CPPFLAGS) -DLOL_DATADIR='"$(pkgdatadir)"'
 lol_sites_CFLAGS = $(AM_CFLAGS) $(LIBELF_CFLAGS) $(ZYDIS_CFLAGS)
 lol_sites_LDADD = $(LIBELF_LIBS) $(ZYDIS_LIBS)
 nobase_dist_pkgdata_DATA += guest-kit/sites.exceptions
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-afterburn
+TESTS += tests/unit/test-afterburn
+endif
+tests_unit_test_afterburn_SOURCES = tests/unit/test-afterburn.c $(lol_afterburn_rewriter) $(lol_sites_reader)
+tests_unit_test_afterburn_CPPFLAGS = $(AM_CPPFLAGS) -iquote $(top_srcdir)/guest-kit
+tests_unit_test_afterburn_CFLAGS = $(UNIT_CFLAGS) $(LIBELF_CFLAGS) $(ZYDIS_CFLAGS)
+tests_unit_test_afterburn_LDADD = $(UNIT_LIBS) $(LIBELF_LIBS) $(ZYDIS_LIBS)
