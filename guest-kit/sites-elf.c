@@ -131,8 +131,10 @@ static int symbol_compare(const void *a, const void *b)
 	const struct symbol *x = a, *y = b;
 	int order = place_compare(x->at, y->at);
 
-	/* of several names at one place the function comes last: it is the one that a search finds */
-	return order ? order : (x->type == STT_FUNC) - (y->type == STT_FUNC);
+	/* of several names at one place a search finds the last: a function, or at least something with a size */
+	if (!order)
+		order = (x->type == STT_FUNC) - (y->type == STT_FUNC);
+	return order ? order : !!x->size - !!y->size;
 }
 
 static const char *read_symbols(struct image *image)
