@@ -155,18 +155,26 @@ static void make_due(struct console *c, unsigned port, unsigned what)
 
 enum delivery { TAKEN, FULL, TURN_OVER };
 
+/* Returns how many bytes are gone; where nobody reads, all of them. */
+static size_t to_host(struct port *p, const uint8_t *bytes, size_t len)
+{
+	if (!p->host_open || !p->ops || !p->ops->output)
+		return len;
+	size_t taken = p->ops->output(p->ctx, bytes, len);
+	return MIN(taken, len);
+}
+
 /* Give the chain in hand to the host side. */
 static enum delivery deliver(struct console *c, struct port *p, size_t *budget)
 {
 	while (p->nrest) {
 		uint8_t bytes[CHUNK]; /* a copy: the guest may change its buffer while we look */
 		struct iovec *v = p->rest;
-		size_t len = MIN(v->iov_len, sizeof(bytes)), taken = len;
+		size_t len = MIN(v->iov_len, sizeof(bytes));
 		if (*budget < len)
 			return TURN_OVER;
 		memcpy(bytes, v->iov_base, len);
-		if (p->host_open && p->ops && p->ops->output)
-			taken = MIN(p->ops->output(p->ctx, bytes, len), len);
+		size_t taken = to_host(p, bytes, len);
 		if (!c->dev->live || !p->holding)
 			return FULL; /* the callback has stopped the device */
 		*budget -= taken;
@@ -203,9 +211,8 @@ static enum delivery serve_chains(struct console *c, struct port *p, struct virt
 static enum delivery deliver_kept(struct port *p)
 {
 	while (p->kept_at < p->kept_len) {
-		size_t len = MIN(p->kept_len - p->kept_at, (size_t)CHUNK), taken = len;
-		if (p->host_open && p->ops && p->ops->output)
-			taken = MIN(p->ops->output(p->ctx, p->kept + p->kept_at, len), len);
+		size_t len = MIN(p->kept_len - p->kept_at, (size_t)CHUNK);
+		size_t taken = to_host(p, p->kept + p->kept_at, len);
 		p->kept_at += taken;
 		if (taken < len)
 			return FULL;
