@@ -8,7 +8,10 @@ lol_paths_cppflags = -DLOL_LIBEXECDIR='"$(pkglibexecdir)"'
 
 bin_PROGRAMS += lol-run
 lol_run_SOURCES = $(lol_options_sources) \
-	lol/main.c lol/drop_root.c lol/drop_root.h lol/no_machine.c
+	lol/main.c lol/drop_root.c lol/drop_root.h \
+	lol/bootparams.c lol/bootparams.h lol/cpio.c lol/cpio.h lol/kctl.h lol/loader.c lol/loader.h lol/machine.c lol/machine.h \
+	lol/machine_console.c lol/machine_init.c lol/machine_int.h lol/ram.h lol/spawn.c lol/spawn.h lol/stats.c \
+	lol/mmu/ushare.h lol/mmu/zygote.h
 lol_run_CPPFLAGS = $(AM_CPPFLAGS) $(lol_paths_cppflags)
-lol_run_CFLAGS = $(AM_CFLAGS) $(MONITOR_CFLAGS)
-lol_run_LDADD =
+lol_run_CFLAGS = $(AM_CFLAGS) $(MONITOR_CFLAGS) $(LIBELF_CFLAGS)
+lol_run_LDADD = $(LIBELF_LIBS)

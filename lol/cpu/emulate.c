@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What each sensitive instruction does to the virtual CPU.  Runs in K, in site context
+ * when the site is rewritten, in signal context when an instruction trapped.
+ */
+#include "cpu/insn.h"
+#include "ivmm-sites.h"
+#include "mmu/uproc.h"
+
+static gva_t next_rip(const struct insn *in)
+{
+	return in->region ? in->start + in->region : in->va + in->len;
+}
+
+static uint64_t pair(const struct gregs *g)
+{
+	return (uint32_t)g->r[RAX] | g->r[RDX] << 32;
+}
+
+static void set_pair(struct gregs *g, uint64_t v)
+{
+	g->r[RAX] = (uint32_t)v;
+	g->r[RDX] = v >> 32;
+}
+
+/* Operand in a register or in kernel memory. */
+static bool operand_read(const struct gregs *g, const struct insn *in, unsigned size, uint64_t *val)
+{
+	*val = 0;
+	if (!in->mem) {
+		*val = reg_get(g, in->reg, size, false);
+		return true;
+	}
+	return k_read(insn_ea(in, g), val, size);
+}
+
+static bool operand_write(struct gregs *g, const struct insn *in, unsigned size, uint64_t val)
+{
+	if (!in->mem) {
+		reg_set(g, in->reg, size, false, val);
+		return true;
+	}
+	return k_write(insn_ea(in, g), &val, size);
+}
+
+static void write_cr3(struct vcpu *v, uint64_t val)
+{
+	STAT(cr3_writes);
+	bool keep = (val >> 63) && (v->cr4 & 1u << 17);
+	uint64_t old = v->cr3;
+
+	v->cr3 = val & ~(1ull << 63);
+	if (!keep)
+		upool_flush(val);
+	if (!keep || ((old ^ val) & PTE_ADDR))
+		utlb_flush(v);
+	if (val & PTE_ADDR)
+		k_root(v);
+}
+
+static void write_cr4(struct vcpu *v, uint64_t val)
+{
+	uint64_t changed = v->cr4 ^ val;
+
+	v->cr4 = val;
+	if (changed & (1u << 7 | 1u << 4 | 1u << 17 | 1u << 20)) { /* PGE, PSE, PCIDE, SMEP: the whole TLB */
+		k_flush_all();
+		upool_flush_everything();
+		utlb_flush(v);
+	}
+}
+
+static void write_cr(struct vcpu *v, struct gregs *g, const struct insn *in)
+{
+	uint64_t val = g->r[in->reg & 15];
+
+	switch (in->reg2) {
+	case 0:
+		v->cr0 = val;
+		break;
+	case 2:
+		v->cr2 = val;
+		break;
+	case 3:
+		write_cr3(v, val);
+		break;
+	case 4:
+		write_cr4(v, val);
+		break;
+	case 8:
+		v->lapic.tpr = (uint32_t)(val & 15) << 4;
+		vh.pending = 1;
+		break;
+	}
+}
+
+static uint64_t read_cr(struct vcpu *v, unsigned n)
+{
+	return n == 0 ? v->cr0 : n == 2 ? v->cr2 : n == 3 ? v->cr3 : n == 4 ? v->cr4 : n == 8 ? v->lapic.tpr >> 4 : 0;
+}
+
+static void invlpg(struct vcpu *v, gva_t va)
+{
+	STAT(invlpg);
+	if (k_is_kernel(va))
+		k_flush_page(va);
+	if (va < K_USER_END) { /* image addresses are user addresses in a process */
+		upool_invlpg(v, va);
+		utlb_flush_page(v, va);
+	}
+}
+
+/* iretq (SDM vol. 2): frame at rsp. To user mode the crossing begins here. */
+static void iret(struct vcpu *v, struct gregs *g)
+{
+	uint64_t f[5];
+
+	if (!k_read(g->r[RSP], f, sizeof(f))) {
+		inject_gp(v, g, 0, 0);
+		return;
+	}
+	if ((f[1] & 3) == 3 && f[1] != SEL_USER_CS) { /* 32-bit code: this kernel has no descriptor for it */
+		inject_gp(v, g, 0, f[1] & 0xfffc);
+		return;
+	}
+	if (f[0] >= 1ull << 47) {
+		inject_gp(v, g, 0, 0);
+		return;
+	}
+	g->rip = f[0];
+	g->r[RSP] = f[3];
+	g->rflags = f[2];
+	if ((f[1] & 3) == 0) {
+		STAT(iret_kernel);
+		vh.vflags = (f[2] & FL_IF) | 2;
+		return;
+	}
+	enter_user(v, g);
+}
+
+static void sysret(struct vcpu *v, struct gregs *g)
+{
+	g->rip = g->r[RCX];
+	g->rflags = g->r[R11] & ~(uint64_t)(FL_RF | 0x20000);
+	enter_user(v, g);
+}
+
+static void popf(struct gregs *g)
+{
+	uint64_t f;
+
+	if (!k_read(g->r[RSP], &f, 8))
+		return;
+	g->r[RSP] += 8;
+	g->rflags = f & (FL_ARITH | FL_DF | FL_TF | FL_AC | 0x200000);
+	vh.vflags = (f & FL_IF) | 2;
+}
+
+static void descriptor_table(struct vcpu *v, struct gregs *g, const struct insn *in)
+{
+	struct {
+		uint16_t limit;
+		uint64_t base;
+	} __attribute__((packed)) d;
+	gva_t ea = insn_ea(in, g);
+
+	if (in->op == OP_SGDT || in->op == OP_SIDT) {
+		d.limit = in->op == OP_SGDT ? v->gdt_limit : v->idt_limit;
+		d.base = in->op == OP_SGDT ? v->gdt_base : v->idt_base;
+		k_write(ea, &d, sizeof(d));
+	} else if (k_read(ea, &d, sizeof(d))) {
+		if (in->op == OP_LGDT) {
+			v->gdt_limit = d.limit;
+			v->gdt_base = d.base;
+		} else {
+			v->idt_limit = d.limit;
+			v->idt_base = d.base;
+		}
+	}
+}
+
+/* ltr: the TSS's base from its descriptor (SDM vol. 3, 8.2.3). */
+static void load_tr(struct vcpu *v, uint16_t sel)
+{
+	uint64_t d[2];
+
+	v->tr = sel;
+	if (k_read(v->gdt_base + (sel & 0xfff8), d, sizeof(d)))
+		v->tss_base = (d[0] >> 16 & 0xffffff) | (d[0] >> 56 & 0xff) << 24 | d[1] << 32;
+}
+
+static void mov_to_seg(struct vcpu *v, struct gregs *g, const struct insn *in)
+{
+	uint64_t sel;
+
+	if (!operand_read(g, in, 2, &sel))
+		return;
+	v->sel[in->reg2 % 6] = (uint16_t)sel;
+	if (in->reg2 == 4)
+		v->fs_base = 0;
+	if (in->reg2 == 5 && !(sel & 0xfffc))
+		wrgsbase(0);
+}
+
+static uint16_t segment_value(struct vcpu *v, unsigned n)
+{
+	return n == 1 ? SEL_KERNEL_CS : n < 6 ? v->sel[n] : 0;
+}
+
+/* lar, lsl, verr, verw: only the guest's own flat segments exist, so look at its GDT. */
+static void segment_query(struct vcpu *v, struct gregs *g, const struct insn *in)
+{
+	uint64_t sel = 0, d = 0;
+	bool ok = (in->mem ? k_read(insn_ea(in, g), &sel, 2) : (sel = reg_get(g, in->reg2 != NO_REG ? in->reg2 : in->reg, 2, false), true));
+
+	ok = ok && (sel & 0xfff8) && !(sel & 4) && (sel & 0xfff8) + 7u <= v->gdt_limit && k_read(v->gdt_base + (sel & 0xfff8), &d, 8) &&
+	     (d >> 47 & 1);
+	g->rflags = ok ? g->rflags | FL_ZF : g->rflags & ~(uint64_t)FL_ZF;
+	if (!ok)
+		return;
+	if (in->op == OP_LAR)
+		reg_set(g, in->reg, in->dst_size, false, (d >> 32) & 0xf0ff00);
+	if (in->op == OP_LSL) {
+		uint64_t limit = (d & 0xffff) | (d >> 32 & 0xf0000);
+		reg_set(g, in->reg, in->dst_size, false, d >> 55 & 1 ? limit << 12 | 0xfff : limit);
+	}
+}
+
+/* Image addresses are user addresses too, so the function tells: only signal frames are in user memory. */
+static bool state_in_user(const struct insn *in, gva_t va)
+{
+	const struct kboot *b = &kctl->boot;
+
+	return va < K_USER_END && ((in->va >= b->sigframe_save[0] && in->va < b->sigframe_save[1]) ||
+				   (in->va >= b->sigframe_restore[0] && in->va < b->sigframe_restore[1]));
+}
+
+/* xsave and friends: the memory operand is kernel memory, or user memory for a signal frame. */
+static void state_save(struct vcpu *v, struct gregs *g, const struct insn *in)
+{
+	gva_t va = insn_ea(in, g), bad;
+	uint64_t mask = in->op == OP_FXSAVE ? 3 : pair(g) & v->xcr0;
+	uint32_t size = in->op == OP_FXSAVE ? 512 : xstate_size(mask), error = 0;
+	uint8_t *hdr = v->stage + 512;
+	uint64_t bv;
+
+	if (v->fpu_in)
+		fpu_save(v, ~0ull);
+	/* From here on the stage is the truth; a resume loads it back. */
+	__builtin_memcpy(&bv, hdr, 8);
+	if (state_in_user(in, va)) {
+		uint64_t new_bv = bv & mask;
+		bool ok = user_write(v, va, v->stage, 512, &bad, &error);
+		if (ok && in->op == OP_XSAVE) {
+			uint64_t old_bv = 0;
+			ok = user_read(v, va + 512, &old_bv, 8, &bad, &error);
+			new_bv |= old_bv & ~mask;
+			ok = ok && user_write(v, va + 512, &new_bv, 8, &bad, &error) &&
+			     user_write(v, va + 576, v->stage + 576, size - 576, &bad, &error);
+		}
+		if (!ok) {
+			g->rip = in->va;
+			inject_pf(v, g, 0, bad, error);
+			return;
+		}
+		g->rip = next_rip(in);
+		return;
+	}
+	k_write(va, v->stage, 512);
+	if (in->op == OP_XSAVE) {
+		uint64_t old_bv = 0;
+		k_read(va + 512, &old_bv, 8);
+		uint64_t new_bv = (bv & mask) | (old_bv & ~mask);
+		k_write(va + 512, &new_bv, 8);
+		if (size > 576)
+			k_write(va + 576, v->stage + 576, size - 576);
+	}
+	g->rip = next_rip(in);
+}
+
+static bool image_ok(struct vcpu *v, const uint8_t *image, bool fx)
+{
+	uint64_t bv, comp;
+	uint32_t mxcsr;
+
+	__builtin_memcpy(&mxcsr, image + 24, 4);
+	if (mxcsr & ~0x2ffffu)
+		return false;
+	if (fx)
+		return true;
+	__builtin_memcpy(&bv, image + 512, 8);
+	__builtin_memcpy(&comp, image + 520, 8);
+	return !(bv & ~v->xcr0) && !comp;
+}
+
+static void state_restore(struct vcpu *v, struct gregs *g, const struct insn *in)
+{
+	static uint8_t image[MAX_VCPUS][XSTATE_MAX] __attribute__((aligned(64)));
+	uint8_t *img = image[v->id];
+	gva_t va = insn_ea(in, g), bad;
+	bool fx = in->op == OP_FXRSTOR, user = state_in_user(in, va);
+	uint64_t mask = fx ? 3 : pair(g) & v->xcr0;
+	uint32_t size = fx ? 512 : xstate_size(v->xcr0), error = 0;
+
+	__builtin_memset(img, 0, XSTATE_MAX);
+	if (user && !user_read(v, va, img, size, &bad, &error)) {
+		g->rip = in->va;
+		inject_pf(v, g, 0, bad, error);
+		return;
+	}
+	if (!user && !k_read(va, img, size)) {
+		g->rip = in->va;
+		inject_pf(v, g, 0, va, 0);
+		return;
+	}
+	if (!image_ok(v, img, fx)) {
+		g->rip = in->va;
+		inject_gp(v, g, 0, 0);
+		return;
+	}
+	uint64_t bv = 3, old_bv;
+	if (!fx)
+		__builtin_memcpy(&bv, img + 512, 8);
+	if (v->fpu_in) {
+		/* Components outside the mask stay: fetch them first, unless all are replaced. */
+		if ((mask & v->xcr0) != v->xcr0)
+			fpu_save(v, ~0ull);
+		v->fpu_in = NULL;
+	}
+	__builtin_memcpy(&old_bv, v->stage + 512, 8);
+	if (mask & 1)
+		__builtin_memcpy(v->stage, img, 24), __builtin_memcpy(v->stage + 32, img + 32, 128);
+	if (mask & 6)
+		__builtin_memcpy(v->stage + 24, img + 24, 8);
+	if (mask & 2)
+		__builtin_memcpy(v->stage + 160, img + 160, 256);
+	if (!fx && size > 576 && (mask & ~3ull) == (v->xcr0 & ~3ull))
+		__builtin_memcpy(v->stage + 576, img + 576, size - 576);
+	old_bv = (old_bv & ~mask) | (bv & mask);
+	__builtin_memcpy(v->stage + 512, &old_bv, 8);
+	g->rip = next_rip(in);
+}
+
+static void in_out(struct vcpu *v, struct gregs *g, const struct insn *in)
+{
+	uint16_t port = in->imm_port ? (uint8_t)in->imm : (uint16_t)g->r[RDX];
+
+	STAT(port_io);
+	if (in->op == OP_IN)
+		reg_set(g, RAX, in->size, false, io_port_read(v, port, in->size));
+	else
+		io_port_write(v, port, in->size, reg_get(g, RAX, in->size, false));
+}
+
+static void in_out_string(struct vcpu *v, struct gregs *g, const struct insn *in)
+{
+	uint64_t n = in->rep ? g->r[RCX] : 1, val;
+	unsigned ptr = in->op == OP_INS ? RDI : RSI;
+
+	for (; n; n--) {
+		val = 0;
+		if (in->op == OP_INS) {
+			val = io_port_read(v, (uint16_t)g->r[RDX], in->size);
+			k_write(g->r[ptr], &val, in->size);
+		} else {
+			k_read(g->r[ptr], &val, in->size);
+			io_port_write(v, (uint16_t)g->r[RDX], in->size, val);
+		}
+		g->r[ptr] += in->size;
+		if (in->rep)
+			g->r[RCX]--;
+	}
+}
+
+static void vmcall(struct vcpu *v, struct gregs *g)
+{
+	(void)v;
+	if ((uint32_t)g->r[RAX] == IVMM_CALL_MODULE) {
+		sites_rewrite(g->r[RDI], g->r[RSI], true);
+		g->r[RAX] = 0;
+	} else {
+		g->r[RAX] = (uint64_t)-38;
+	}
+}
+
+static void do_cpuid(struct vcpu *v, struct gregs *g)
+{
+	uint32_t out[4];
+
+	cpuid_read(v, (uint32_t)g->r[RAX], (uint32_t)g->r[RCX], out);
+	g->r[RAX] = out[0];
+	g->r[RBX] = out[1];
+	g->r[RCX] = out[2];
+	g->r[RDX] = out[3];
+}
+
+/* hlt; with interrupts off nothing can ever come: the guest has stopped for good. */
+static void hlt(struct vcpu *v)
+{
+	if (!virtual_if())
+		k_stop(KSTOP_POWEROFF, "halted with interrupts off");
+	vcpu_idle(v);
+}
+
+static bool msr_access(struct vcpu *v, struct gregs *g, const struct insn *in)
+{
+	uint64_t val = 0;
+	bool ok;
+
+	if (in->op == OP_WRMSR) {
+		ok = msr_write(v, (uint32_t)g->r[RCX], pair(g));
+	} else {
+		ok = msr_read(v, (uint32_t)g->r[RCX], &val);
+		if (ok)
+			set_pair(g, val);
+	}
+	if (!ok) {
+		g->rip = in->va;
+		inject_gp(v, g, 0, 0);
+	}
+	return ok;
+}
+
+void emulate(struct vcpu *v, struct gregs *g, const struct insn *in)
+{
+	uint64_t val;
+
+	if (in->uaccess) {
+		emulate_uaccess(v, g, in);
+		return;
+	}
+	switch (in->op) {
+	/* these set rip themselves */
+	case OP_IRET:
+		g->rip = in->va;
+		iret(v, g);
+		return;
+	case OP_SYSRET:
+		sysret(v, g);
+		return;
+	case OP_LRET:
+		k_read(g->r[RSP], &g->rip, 8);
+		g->r[RSP] += 16;
+		return;
+	case OP_XSAVE:
+	case OP_FXSAVE:
+		state_save(v, g, in);
+		return;
+	case OP_XRSTOR:
+	case OP_FXRSTOR:
+		state_restore(v, g, in);
+		return;
+	case OP_RDMSR:
+	case OP_WRMSR:
+		if (msr_access(v, g, in))
+			g->rip = next_rip(in);
+		return;
+	}
+	g->rip = next_rip(in);
+	switch (in->op) {
+	case OP_CLI:
+		vh.vflags &= ~(uint64_t)FL_IF;
+		break;
+	case OP_STI:
+		vh.vflags |= FL_IF;
+		break;
+	case OP_STI_HLT:
+		vh.vflags |= FL_IF;
+		vcpu_idle(v);
+		break;
+	case OP_PUSHF:
+		g->r[RSP] -= 8;
+		val = vh.vflags | (g->rflags & FL_ARITH);
+		k_write(g->r[RSP], &val, 8);
+		break;
+	case OP_POPF:
+		popf(g);
+		break;
+	case OP_HLT:
+		hlt(v);
+		break;
+	case OP_SWAPGS:
+		val = rdgsbase();
+		wrgsbase(v->kernel_gs_base);
+		v->kernel_gs_base = val;
+		break;
+	case OP_CPUID:
+		do_cpuid(v, g);
+		break;
+	case OP_INVLPG:
+		invlpg(v, insn_ea(in, g));
+		break;
+	case OP_INVPCID: /* masked in CPUID; a superset of what it asks */
+		k_flush_all();
+		upool_flush_everything();
+		utlb_flush(v);
+		break;
+	case OP_CLTS:
+		v->cr0 &= ~8ull;
+		break;
+	case OP_LMSW:
+		operand_read(g, in, 2, &val);
+		v->cr0 = (v->cr0 & ~0xeull) | (val & 0xf);
+		break;
+	case OP_SMSW:
+		operand_write(g, in, in->mem ? 2 : in->size, v->cr0);
+		break;
+	case OP_MOV_TO_CR:
+		write_cr(v, g, in);
+		break;
+	case OP_MOV_FROM_CR:
+		g->r[in->reg & 15] = read_cr(v, in->reg2);
+		break;
+	case OP_MOV_TO_DR:
+		v->dr[in->reg2 & 7] = g->r[in->reg & 15];
+		break;
+	case OP_MOV_FROM_DR:
+		g->r[in->reg & 15] = v->dr[in->reg2 & 7];
+		break;
+	case OP_LGDT:
+	case OP_LIDT:
+	case OP_SGDT:
+	case OP_SIDT:
+		descriptor_table(v, g, in);
+		break;
+	case OP_LLDT:
+		operand_read(g, in, 2, &val);
+		v->ldtr = (uint16_t)val;
+		break;
+	case OP_SLDT:
+		operand_write(g, in, in->mem ? 2 : in->size, v->ldtr);
+		break;
+	case OP_LTR:
+		operand_read(g, in, 2, &val);
+		load_tr(v, (uint16_t)val);
+		break;
+	case OP_STR:
+		operand_write(g, in, in->mem ? 2 : in->size, v->tr);
+		break;
+	case OP_IN:
+	case OP_OUT:
+		in_out(v, g, in);
+		break;
+	case OP_INS:
+	case OP_OUTS:
+		in_out_string(v, g, in);
+		break;
+	case OP_XSETBV:
+		v->xcr0 = pair(g) & xcr0_allowed();
+		break;
+	case OP_XGETBV:
+		set_pair(g, g->r[RCX] ? 0 : v->xcr0);
+		break;
+	case OP_RDPMC:
+		set_pair(g, 0);
+		break;
+	case OP_RDPID:
+		g->r[in->reg & 15] = v->tsc_aux;
+		break;
+	case OP_VMCALL:
+		vmcall(v, g);
+		break;
+	case OP_MOV_FROM_SEG:
+		operand_write(g, in, in->mem ? 2 : in->size, segment_value(v, in->reg2));
+		break;
+	case OP_MOV_TO_SEG:
+		mov_to_seg(v, g, in);
+		break;
+	case OP_PUSH_SEG:
+		g->r[RSP] -= 8;
+		val = segment_value(v, in->reg2);
+		k_write(g->r[RSP], &val, 8);
+		break;
+	case OP_POP_SEG:
+		val = 0;
+		k_read(g->r[RSP], &val, 8);
+		g->r[RSP] += 8;
+		v->sel[in->reg2 % 6] = (uint16_t)val;
+		if (in->reg2 == 4)
+			v->fs_base = 0;
+		break;
+	case OP_LAR:
+	case OP_LSL:
+	case OP_VERR:
+	case OP_VERW:
+		segment_query(v, g, in);
+		break;
+	case OP_RDFSBASE:
+		reg_set(g, in->reg, in->size, false, v->fs_base);
+		break;
+	case OP_WRFSBASE:
+		v->fs_base = reg_get(g, in->reg, in->size, false);
+		break;
+	case OP_RDGSBASE:
+		reg_set(g, in->reg, in->size, false, rdgsbase());
+		break;
+	case OP_WRGSBASE:
+		wrgsbase(reg_get(g, in->reg, in->size, false));
+		break;
+	case OP_LKGS:
+		v->sel[5] = (uint16_t)g->r[in->reg & 15];
+		v->kernel_gs_base = 0;
+		break;
+	case OP_NOP:
+		break;
+	default:
+		k_bug("no emulation for instruction %u at %lx", in->op, in->va);
+	}
+}

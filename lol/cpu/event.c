@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Exceptions and interrupts into the guest kernel (SDM vol. 3, 6.14), and waiting for
+ * them.  Runs in K, any context.
+ */
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "cpu/k.h"
+
+struct gate {
+	uint16_t offset0, selector;
+	uint8_t ist, type;
+	uint16_t offset1;
+	uint32_t offset2, reserved;
+};
+
+static void triple_fault(unsigned vector, const struct gregs *g)
+{
+	k_stop(KSTOP_RESET, "triple fault: exception %u at %lx has no handler (cr2 %lx)", vector, g->rip, vh.vcpu->cr2);
+}
+
+void inject(struct vcpu *v, struct gregs *g, unsigned cpl, unsigned vector, bool has_error, uint32_t error)
+{
+	struct gate gate;
+	uint64_t sp, frame[6];
+	unsigned n = 0;
+
+	if ((vector + 1) * sizeof(gate) > (size_t)v->idt_limit + 1 || !k_read(v->idt_base + vector * sizeof(gate), &gate, sizeof(gate)) ||
+	    !(gate.type & 0x80))
+		triple_fault(vector, g);
+	if (gate.ist & 7) {
+		if (!k_read(v->tss_base + 36 + 8 * ((gate.ist & 7u) - 1), &sp, 8))
+			triple_fault(vector, g);
+	} else if (cpl == 3) {
+		if (!k_read(v->tss_base + 4, &sp, 8))
+			triple_fault(vector, g);
+	} else {
+		sp = g->r[RSP];
+	}
+	sp &= ~15ull;
+	if (has_error)
+		frame[n++] = error;
+	frame[n++] = g->rip;
+	frame[n++] = cpl == 3 ? SEL_USER_CS : SEL_KERNEL_CS;
+	frame[n++] = cpl == 3 ? g->rflags : (g->rflags & ~(uint64_t)(FL_IF | FL_IOPL)) | (vh.vflags & FL_IF) | 2;
+	frame[n++] = g->r[RSP];
+	frame[n++] = cpl == 3 ? SEL_USER_DS : SEL_KERNEL_DS;
+	sp -= n * 8;
+	if (!k_write(sp, frame, n * 8))
+		triple_fault(vector, g);
+	g->r[RSP] = sp;
+	g->rip = gate.offset0 | (uint64_t)gate.offset1 << 16 | (uint64_t)gate.offset2 << 32;
+	g->rflags &= ~(uint64_t)(FL_TF | FL_NT | FL_RF);
+	if (cpl == 3)
+		g->rflags &= FL_ARITH;
+	if (cpl == 3)
+		vh.vflags = FL_IF | 2;
+	if ((gate.type & 0xf) == 0xe)
+		vh.vflags &= ~(uint64_t)FL_IF;
+}
+
+void inject_pf(struct vcpu *v, struct gregs *g, unsigned cpl, gva_t va, uint32_t error)
+{
+	v->cr2 = va;
+	inject(v, g, cpl, VEC_PF, true, error);
+}
+
+void inject_gp(struct vcpu *v, struct gregs *g, unsigned cpl, uint32_t error)
+{
+	inject(v, g, cpl, VEC_GP, true, error);
+}
+
+/* Lines that the monitor raised become edges at the 8259 pair; only vCPU 0 is wired to it. */
+static void collect_lines(struct vcpu *v)
+{
+	if (v->id != 0)
+		return;
+	io_poll_uart();
+	if (!atomic_load_explicit(&kctl->irq_raised, memory_order_relaxed))
+		return;
+	uint32_t lines = atomic_exchange(&kctl->irq_raised, 0);
+	while (lines) {
+		unsigned line = (unsigned)__builtin_ctz(lines);
+		lines &= lines - 1;
+		pic_raise(line);
+	}
+}
+
+static bool pic_wired(struct vcpu *v)
+{
+	return v->id == 0 && !(v->lapic.lvt[LVT_LINT0] & 0x10000);
+}
+
+bool interrupt_waiting(struct vcpu *v)
+{
+	collect_lines(v);
+	lapic_timer_check(v);
+	return lapic_highest(v) >= 0 || (pic_wired(v) && pic_highest() >= 0);
+}
+
+int interrupt_take(struct vcpu *v)
+{
+	vh.pending = 0;
+	if (!interrupt_waiting(v))
+		return -1;
+	vh.pending = 1; /* there may be more; the next look clears it */
+	STAT(irqs);
+	int vec = lapic_highest(v);
+	if (vec >= 0) {
+		lapic_accept(v, (unsigned)vec);
+		return vec;
+	}
+	return pic_acknowledge();
+}
+
+/* From entry.S, site context: an interrupt may be due and the virtual IF is set. */
+void ivmm_deliver(struct gregs *g)
+{
+	struct vcpu *v = vh.vcpu;
+	int vec = interrupt_take(v);
+
+	if (vec >= 0)
+		inject(v, g, 0, (unsigned)vec, false, 0);
+}
+
+/* hlt with interrupts on: sleep in the host until something is due. */
+void vcpu_idle(struct vcpu *v)
+{
+	STAT(hlt);
+	for (;;) {
+		uint32_t seen = atomic_load(&v->event);
+		if (interrupt_waiting(v)) {
+			vh.pending = 1;
+			return;
+		}
+		sys6(SYS_futex, (long)&v->event, FUTEX_WAIT_PRIVATE, seen, 0, 0, 0);
+	}
+}
+
+void vcpu_kick(struct vcpu *v)
+{
+	if (v == vh.vcpu) {
+		vh.pending = 1;
+		return;
+	}
+	sys3(SYS_tgkill, sys3(SYS_getpid, 0, 0, 0), v->tid, 10);
+}

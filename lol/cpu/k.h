@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * K, the process of the guest kernel: what its parts share.
+ *
+ * Code in lol/cpu and lol/mmu runs in K in one of two contexts:
+ *
+ *   site    called from a rewritten site, on the vCPU's IVMM stack; the guest
+ *           kernel's vector registers are live, so this code is built with
+ *           -mgeneral-regs-only and calls no libc function that could use them;
+ *           kicks and timer signals may arrive at any time;
+ *   signal  in a handler of SIGSEGV, SIGILL...: the host has saved everything,
+ *           kicks and the timer are blocked.
+ *
+ * The guest's general registers are a struct gregs in both.
+ */
+#ifndef LOL_K_H
+#define LOL_K_H
+
+#include <stdatomic.h>
+#include "kctl.h"
+#include "mmu/ushare.h"
+#include "ram.h"
+#include "types.h"
+
+/* Guest registers, in the order of x86 register numbers. */
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
+struct gregs {
+	uint64_t r[16];
+	uint64_t rip, rflags;
+};
+
+#define FL_CF 0x1u
+#define FL_ZF 0x40u
+#define FL_TF 0x100u
+#define FL_IF 0x200u
+#define FL_DF 0x400u
+#define FL_IOPL 0x3000u
+#define FL_NT 0x4000u
+#define FL_RF 0x10000u
+#define FL_AC 0x40000u
+#define FL_ARITH 0x8d5u
+
+/* Selectors that Linux uses; the guest kernel's own values as it would see them. */
+#define SEL_KERNEL_CS 0x10
+#define SEL_KERNEL_DS 0x18
+#define SEL_USER32_CS 0x23
+#define SEL_USER_DS 0x2b
+#define SEL_USER_CS 0x33
+
+enum { VEC_DE = 0, VEC_DB = 1, VEC_BP = 3, VEC_UD = 6, VEC_DF = 8, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_XM = 19 };
+#define PFEC_P 1u
+#define PFEC_W 2u
+#define PFEC_U 4u
+#define PFEC_I 16u
+
+/*
+ * The part of a vCPU that sites reach through %fs: thread-local, so one encoding
+ * serves every vCPU.  entry.S and rewrite.c know the offsets.
+ */
+struct vhot {
+	uint64_t vflags;  /* 0: bit 1 set, bit 9 = the virtual IF; pushf pushes this word */
+	uint64_t pending; /* 8: not 0: an interrupt may be waiting */
+	uint64_t save_rsp; /* 16 */
+	uint64_t exit_rip; /* 24 */
+	uint64_t ivmm_sp;  /* 32: top of the IVMM stack */
+	struct vcpu *vcpu; /* 40 */
+};
+extern __thread struct vhot vh __attribute__((tls_model("local-exec")));
+
+struct lapic {
+	_Atomic uint32_t irr[8];
+	uint32_t isr[8];
+	uint32_t tpr, svr, lvt[7], esr, dcr;
+	uint64_t deadline; /* TSC, 0: not armed */
+};
+enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_CMCI };
+
+#define UTLB_SIZE 256
+struct utlb_entry {
+	uint64_t tag; /* gva of the page | 1 readable | 2 writable, 0 empty */
+	uint8_t *page;
+};
+
+#define XSTATE_MAX 4096 /* bytes; x87, SSE, AVX, AVX-512 need 2696 */
+#define IVMM_STACK 65536
+
+struct uproc;
+struct vcpu {
+	uint8_t stage[XSTATE_MAX] __attribute__((aligned(64))); /* XSAVE image of the user state when not in a U */
+	struct uproc *fpu_in;                                    /* the U whose registers hold it, NULL: stage */
+	uint64_t cr0, cr2, cr3, cr4, xcr0, efer, dr[8];
+	uint64_t gdt_base, idt_base;
+	uint16_t gdt_limit, idt_limit, tr, ldtr, sel[6]; /* sel[]: es cs ss ds fs gs */
+	uint64_t tss_base;
+	uint64_t fs_base, kernel_gs_base; /* user FS base; the GS base that swapgs brings */
+	uint64_t star, lstar, cstar, fmask, sysenter[3], tsc_aux, misc_enable, pat, apic_base;
+	struct lapic lapic;
+	unsigned id;
+	int tid;
+	int timer;                     /* timer_t of the host */
+	bool timer_armed;
+	_Atomic uint32_t event;        /* bumped by whatever wakes a halted vCPU; a futex */
+	_Atomic(struct uproc *) in_user; /* the U that runs guest code for this vCPU now */
+	gva_t last_pf;                 /* user address of the #PF that was injected last, 0: none */
+	uint32_t last_pf_access;
+	struct utlb_entry utlb[UTLB_SIZE];
+	uint8_t stack[IVMM_STACK] __attribute__((aligned(64)));
+	uint8_t altstack[65536] __attribute__((aligned(64)));
+};
+
+extern struct kctl *kctl;
+extern struct guest_ram ram;
+extern struct vcpu *vcpus[MAX_VCPUS];
+extern uint64_t tsc_khz;
+
+#define STAT(n) (kctl->stats.n++)
+#define STAT_ADD(n, x) (kctl->stats.n += (uint64_t)(x))
+
+static inline uint64_t rdtsc(void)
+{
+	return __builtin_ia32_rdtsc();
+}
+static inline uint64_t rdgsbase(void)
+{
+	uint64_t v;
+	asm volatile("rdgsbase %0" : "=r"(v));
+	return v;
+}
+static inline void wrgsbase(uint64_t v)
+{
+	asm volatile("wrgsbase %0" ::"r"(v));
+}
+static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	register long r10 asm("r10") = d, r8 asm("r8") = e, r9 asm("r9") = f;
+	long ret;
+	asm volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+	return ret;
+}
+#define sys3(n, a, b, c) sys6(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+
+static inline bool virtual_if(void)
+{
+	return vh.vflags & FL_IF;
+}
+
+/* report.c: the guest did something no hardware allows, or LoL has a bug; neither returns. printf-like, no libc. */
+_Noreturn void k_stop(enum kstop why, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#define k_bug(...) k_stop(KSTOP_BUG, __VA_ARGS__)
+void k_log(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+int k_format(char *out, size_t size, const char *fmt, __builtin_va_list ap);
+
+/* decode.c, rewrite.c, emulate.c */
+struct insn;
+void sites_rewrite(gva_t first, uint64_t bytes, bool module);
+void sites_rewrite_copies(void);
+const struct insn *site_at(gva_t rip);
+bool rip_in_guest(uint64_t rip);
+
+/* Emulate the sensitive instruction at regs->rip; on return regs is where the guest goes on. False: not one of ours. */
+bool emulate_at(struct vcpu *v, struct gregs *regs);
+void emulate(struct vcpu *v, struct gregs *regs, const struct insn *in);
+
+/* event.c */
+struct exception {
+	uint8_t vector;
+	bool has_error;
+	uint32_t error;
+};
+void inject(struct vcpu *v, struct gregs *regs, unsigned cpl, unsigned vector, bool has_error, uint32_t error);
+void inject_pf(struct vcpu *v, struct gregs *regs, unsigned cpl, gva_t va, uint32_t error);
+void inject_gp(struct vcpu *v, struct gregs *regs, unsigned cpl, uint32_t error);
+/* Vector of the interrupt to take now, acknowledged; -1: none. */
+int interrupt_take(struct vcpu *v);
+bool interrupt_waiting(struct vcpu *v);
+void vcpu_idle(struct vcpu *v);
+void vcpu_kick(struct vcpu *v); /* from another thread, or from a device in this one */
+
+/* lapic.c, pic.c */
+void lapic_init(struct vcpu *v);
+bool lapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val);
+bool lapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val);
+int lapic_highest(struct vcpu *v);
+void lapic_accept(struct vcpu *v, unsigned vector);
+void lapic_timer_check(struct vcpu *v);
+void lapic_deadline(struct vcpu *v, uint64_t tsc);
+void pic_init(void);
+void pic_raise(unsigned line);
+void pic_set(unsigned line, bool level);
+int pic_highest(void);
+int pic_acknowledge(void);
+bool pic_port(uint16_t port, bool write, uint8_t *val);
+
+/* msr.c, cpuid.c, io.c */
+bool msr_read(struct vcpu *v, uint32_t msr, uint64_t *val);
+bool msr_write(struct vcpu *v, uint32_t msr, uint64_t val);
+void cpuid_init(void);
+void cpuid_read(struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t out[4]);
+uint64_t xcr0_allowed(void);
+uint32_t xstate_size(uint64_t mask);
+void io_init(void);
+uint64_t io_port_read(struct vcpu *v, uint16_t port, unsigned size);
+void io_port_write(struct vcpu *v, uint16_t port, unsigned size, uint64_t val);
+uint64_t io_mmio_read(struct vcpu *v, gpa_t gpa, unsigned size);
+void io_mmio_write(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t val);
+void io_poll_uart(void);
+
+/* user.c: run guest user code with these registers until the guest kernel is needed; regs becomes the kernel's. */
+void enter_user(struct vcpu *v, struct gregs *regs);
+void fpu_save(struct vcpu *v, uint64_t mask); /* user state to v->stage */
+void user_flush_all(struct vcpu *v);
+void kick_user(struct uproc *u);
+
+/* uaccess.c */
+/* Host pointer to user byte va for the current CR3, or NULL with *error for #PF. A/D bits are set. */
+uint8_t *user_ptr(struct vcpu *v, gva_t va, bool write, uint32_t *error);
+void utlb_flush(struct vcpu *v);
+void utlb_flush_page(struct vcpu *v, gva_t va);
+void emulate_uaccess(struct vcpu *v, struct gregs *regs, const struct insn *in);
+bool user_read(struct vcpu *v, gva_t va, void *buf, size_t n, gva_t *bad, uint32_t *error);
+bool user_write(struct vcpu *v, gva_t va, const void *buf, size_t n, gva_t *bad, uint32_t *error);
+
+/* mmu/walk.c */
+#define PTE_P 1ull
+#define PTE_W 2ull
+#define PTE_U 4ull
+#define PTE_A 0x20ull
+#define PTE_D 0x40ull
+#define PTE_PS 0x80ull
+#define PTE_NX (1ull << 63)
+#define PTE_ADDR 0x000ffffffffff000ull
+struct walk {
+	gpa_t gpa;        /* of va itself */
+	uint64_t size;    /* bytes the leaf maps: 4 KiB, 2 MiB, 1 GiB */
+	bool writable, user, nx, dirty, accessed;
+	bool up_writable, up_user, up_nx; /* the part of the levels above the leaf */
+	_Atomic uint64_t *pte; /* the leaf */
+};
+/* Walk the tables at root. False: not present (or nonsense). */
+bool pt_walk(gpa_t root, gva_t va, struct walk *w);
+/* Set A, and D for a write, as the MMU would. False: the entry changed meanwhile, walk again. */
+bool pt_set_ad(struct walk *w, bool write);
+
+/* mmu/kmap.c */
+void kmap_init(void);
+void *k_ptr(gva_t va);                  /* host pointer to guest kernel byte va (until the end of its page), NULL: not mapped */
+bool k_read(gva_t va, void *buf, size_t n);
+bool k_write(gva_t va, const void *buf, size_t n);
+bool k_is_kernel(gva_t va);
+enum kfill { KFILL_DONE, KFILL_FAULT, KFILL_MMIO };
+enum kfill k_fill(struct vcpu *v, gva_t va, uint32_t error, gpa_t *mmio);
+void k_flush_all(void);
+void k_flush_page(gva_t va);
+gpa_t k_root(struct vcpu *v);
+
+/* mmu/umap.c, upool.c */
+void upool_init(void);
+struct uproc *upool_get(struct vcpu *v, gpa_t root);
+void upool_flush(gpa_t root);              /* CR3 written without the no-flush bit */
+void upool_flush_everything(void);         /* all address spaces (CR4) */
+void upool_invlpg(struct vcpu *v, gva_t va);
+
+#endif

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The crossing between guest kernel and guest user code.  Runs in K, site context.
+ *
+ * enter_user() gives a U its registers and its turn and stays until the guest kernel
+ * is needed: a system call, an exception, an interrupt.  Page faults that only the
+ * fill was missing for never reach the guest.
+ *
+ * The vector state of a user thread stays in the registers of its U's host thread.
+ * The guest kernel's xsave and xrstor (emulate.c) move it: v->fpu_in says which U has
+ * it, otherwise it is in v->stage and goes into the next U that runs.
+ */
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "mmu/uproc.h"
+
+#define SIG_SYS 31
+#define STUB_SIZE 0x1000
+
+void kick_user(struct uproc *u)
+{
+	STAT(u_kicks);
+	sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
+}
+
+/* Wait until it is K's turn. Spin first: a wake-up across CPUs costs 20 us and more. */
+static bool wait_turn(struct ushare *s)
+{
+	uint64_t limit = rdtsc() + (uint64_t)kctl->spin_us * tsc_khz / 1000;
+
+	for (;;) {
+		do {
+			if (atomic_load_explicit(&s->turn, memory_order_acquire) != TURN_U)
+				goto out;
+			__builtin_ia32_pause();
+		} while (rdtsc() < limit);
+		STAT(k_sleeps);
+		atomic_store(&s->k_sleeps, 1);
+		/* The time-out only matters when guest code scribbles over k_sleeps. */
+		struct timespec ts = {0, 100000000};
+		if (atomic_load(&s->turn) == TURN_U)
+			sys6(SYS_futex, (long)&s->turn, FUTEX_WAIT, TURN_U, (long)&ts, 0, 0);
+		limit = 0;
+	}
+out:
+	atomic_store_explicit(&s->k_sleeps, 0, memory_order_relaxed);
+	return !atomic_load_explicit(&s->dead, memory_order_relaxed);
+}
+
+bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
+{
+	struct ushare *s = u->s;
+
+	(void)v;
+	if (!u->alive)
+		return false;
+	s->cmd = cmd;
+	atomic_store(&s->turn, TURN_U); /* a full fence before the look at u_sleeps */
+	if (atomic_load(&s->u_sleeps)) {
+		STAT(u_sleeps);
+		atomic_store(&s->u_sleeps, 0);
+		sys6(SYS_futex, (long)&s->turn, FUTEX_WAKE, 1, 0, 0, 0);
+	}
+	bool ok = wait_turn(s);
+	if (cmd & UCMD_BATCH && s->batch_err) {
+		/* The host refused a mapping: too many, or no memory. Begin again from nothing. */
+		s->batch_err = 0;
+		u->resync = false;
+		if (u->maps) {
+			STAT(u_evicted);
+			umap_drop(v, u);
+		}
+	}
+	return ok;
+}
+
+void fpu_save(struct vcpu *v, uint64_t mask)
+{
+	struct uproc *u = v->fpu_in;
+
+	if (!u)
+		return;
+	STAT(fpu_save);
+	u->s->xmask = xcr0_allowed();
+	if (user_run(v, u, UCMD_XSAVE)) {
+		const uint64_t *from = (void *)((uint8_t *)u->s + USHARE_XAREA);
+		uint64_t *to = (void *)v->stage;
+		for (unsigned i = 0; i < XSTATE_MAX / 8; i++)
+			to[i] = from[i];
+	}
+	(void)mask;
+	v->fpu_in = NULL;
+}
+
+/* Put the staged vector state where U's stub loads it. Hostile or broken headers were refused when the stage was written. */
+static void fpu_stage_to(struct vcpu *v, struct uproc *u)
+{
+	uint64_t *to = (void *)((uint8_t *)u->s + USHARE_XAREA);
+	const uint64_t *from = (void *)v->stage;
+
+	STAT(fpu_load);
+	for (unsigned i = 0; i < XSTATE_MAX / 8; i++)
+		to[i] = from[i];
+	u->s->xmask = xcr0_allowed();
+	v->fpu_in = u;
+}
+
+static const uint8_t ur_index[16] = {UR_RAX, UR_RCX, UR_RDX, UR_RBX, UR_RSP, UR_RBP, UR_RSI, UR_RDI,
+				     UR_R8, UR_R9, UR_R10, UR_R11, UR_R12, UR_R13, UR_R14, UR_R15};
+
+static void put_regs(struct ushare *s, const struct gregs *g)
+{
+	for (int i = 0; i < 16; i++)
+		s->regs[ur_index[i]] = g->r[i];
+	s->regs[UR_RIP] = g->rip;
+	s->regs[UR_EFL] = (g->rflags & ~(uint64_t)(FL_IOPL | FL_NT)) | FL_IF | 2;
+}
+
+static void get_regs(struct ushare *s, struct gregs *g)
+{
+	for (int i = 0; i < 16; i++)
+		g->r[i] = s->regs[ur_index[i]];
+	g->rip = s->regs[UR_RIP];
+	g->rflags = (s->regs[UR_EFL] & ~(uint64_t)FL_IOPL) | FL_IF | 2;
+}
+
+static uint64_t canonical(uint64_t base, uint64_t old)
+{
+	return base < 1ull << 47 ? base : old;
+}
+
+/* SYSCALL (SDM vol. 2): rip to rcx, flags to r11, no stack. */
+static void deliver_syscall(struct vcpu *v, struct gregs *g)
+{
+	STAT(u_syscalls);
+	g->r[RCX] = g->rip;
+	g->r[R11] = g->rflags;
+	g->rip = v->lstar;
+	vh.vflags = ((g->rflags & FL_IF) & ~v->fmask) | 2;
+	g->rflags &= ~v->fmask & FL_ARITH;
+}
+
+/* An exception in guest user code; the host's trap number is the vector. */
+static void deliver_exception(struct vcpu *v, struct gregs *g, uint32_t trapno, uint32_t error)
+{
+	STAT(u_exceptions);
+	switch (trapno) {
+	case VEC_DB:
+		v->dr[6] = 0xffff0ff0 | (g->rflags & FL_TF ? 1u << 14 : 0);
+		inject(v, g, 3, VEC_DB, false, 0);
+		return;
+	case 10: /* #TS, #NP, #SS carry an error code, as #GP does */
+	case 11:
+	case 12:
+	case VEC_GP:
+		inject(v, g, 3, trapno, true, error);
+		return;
+	case VEC_AC:
+		inject(v, g, 3, VEC_AC, true, 0);
+		return;
+	case VEC_DE:
+	case VEC_BP:
+	case 4:
+	case 5:
+	case VEC_UD:
+	case VEC_MF:
+	case VEC_XM:
+		inject(v, g, 3, trapno, false, 0);
+		return;
+	default:
+		inject_gp(v, g, 3, 0);
+	}
+}
+
+/* True: the guest kernel is needed and g is where it goes on. */
+static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g)
+{
+	struct ushare *s = u->s;
+	uint32_t why = s->why, trapno = (uint32_t)s->regs[UR_TRAPNO], error = (uint32_t)s->regs[UR_ERR];
+
+	if (why == WHY_DONE || why == U_SIG_KICK)
+		return false;
+	if (why == SIG_SYS) {
+		if (g->rip - USTUB_BASE < STUB_SIZE) { /* guest code jumped to a system call of the stub */
+			inject_gp(v, g, 3, 0);
+		} else if (s->sys_arch != AUDIT_ARCH_X86_64) { /* int $0x80: the gate is absent in a kernel without 32-bit support */
+			g->rip -= 2;
+			inject_gp(v, g, 3, 0x80 * 8 + 2);
+		} else {
+			deliver_syscall(v, g);
+		}
+		return true;
+	}
+	if (trapno == VEC_PF) {
+		gva_t va = s->regs[UR_CR2];
+		uint32_t err = umap_fill(v, u, va, error);
+		if (!err)
+			return false;
+		STAT(u_pf_injected);
+		v->last_pf = va;
+		v->last_pf_access = error;
+		inject_pf(v, g, 3, va, err);
+		return true;
+	}
+	deliver_exception(v, g, trapno, error);
+	return true;
+}
+
+/* After a #PF that the guest has served the page is there: fill it before guest code faults again. */
+static void prefill(struct vcpu *v, struct uproc *u)
+{
+	if (!v->last_pf)
+		return;
+	umap_fill(v, u, v->last_pf, v->last_pf_access);
+	v->last_pf = 0;
+}
+
+void enter_user(struct vcpu *v, struct gregs *g)
+{
+	if (g->rip >= 1ull << 47) { /* iretq would fault with the user's rip */
+		inject_gp(v, g, 3, 0);
+		return;
+	}
+	vh.vflags = FL_IF | 2;
+	uint64_t gs = rdgsbase();
+	for (;;) {
+		if (vh.pending) {
+			int vec = interrupt_take(v);
+			if (vec >= 0) {
+				inject(v, g, 3, (unsigned)vec, false, 0);
+				break;
+			}
+		}
+		struct uproc *u = upool_get(v, v->cr3);
+		if (v->fpu_in && v->fpu_in != u)
+			fpu_save(v, ~0ull);
+		umap_sync(v, u);
+		prefill(v, u);
+		uint32_t cmd = UCMD_RESUME | UCMD_BASES;
+		if (u->queued) {
+			STAT_ADD(u_batch_ops, u->queued);
+			u->s->batch_n = u->queued;
+			u->s->batch_i = 0;
+			u->queued = 0;
+			cmd |= UCMD_BATCH;
+		}
+		if (!v->fpu_in) {
+			fpu_stage_to(v, u);
+			cmd |= UCMD_XRSTOR;
+		}
+		put_regs(u->s, g);
+		u->s->fsbase = v->fs_base;
+		u->s->gsbase = gs;
+		STAT(u_enter);
+		atomic_store(&v->in_user, u);
+		if (vh.pending) /* the signal came before in_user was set */
+			kick_user(u);
+		bool ok = user_run(v, u, cmd);
+		atomic_store(&v->in_user, NULL);
+		if (!ok) { /* the process is gone: a fatal fault of this guest thread with what it had last */
+			v->fpu_in = NULL;
+			inject_gp(v, g, 3, 0);
+			break;
+		}
+		get_regs(u->s, g);
+		v->fs_base = canonical(u->s->fsbase, v->fs_base);
+		gs = canonical(u->s->gsbase, gs);
+		if (handle_event(v, u, g))
+			break;
+	}
+	wrgsbase(gs);
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * K's address space as a software TLB over the guest kernel's own page table.
+ *
+ * The image and the direct map are mapped once, linearly.  Everything else of the
+ * kernel half (modules, vmalloc, vmemmap, fixmap, cpu_entry_area) is filled on a
+ * fault from the kernel's table, whatever CR3 holds: processes share those slots,
+ * and low image addresses are user addresses in theirs.  User pages are never
+ * mapped here.
+ */
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "cpu/k.h"
+
+/* Ranges that are filled on demand; a full flush drops each with one munmap. */
+static const struct {
+	gva_t start, end;
+} dynamic[] = {
+	{K_MODULES, K_LOW_END},
+	{K_VMALLOC, K_VMEMMAP},
+	{K_VMEMMAP, K_CPU_ENTRY_AREA},
+	{K_CPU_ENTRY_AREA, K_KERNEL_END},
+};
+static uint32_t filled[ARRAY_LEN(dynamic)]; /* mappings made since the last full flush */
+static gpa_t kernel_root;
+#define K_FILLED_MAX 16384
+
+static void *map_ram(gva_t va, uint64_t len, gpa_t gpa, int prot)
+{
+	uint64_t off = ram_offset(&ram, gpa, len);
+
+	if (off == UINT64_MAX)
+		return NULL;
+	long r = sys6(SYS_mmap, (long)va, (long)len, prot, MAP_SHARED | MAP_FIXED, FD_RAM, (long)off);
+	return r < 0 && r > -4096 ? NULL : (void *)va;
+}
+
+void kmap_init(void)
+{
+	const struct kboot *b = &kctl->boot;
+	gva_t start = ALIGN_DOWN(b->text_start, PAGE_SIZE), end = ALIGN_UP(b->image_end, PAGE_SIZE);
+
+	if (!map_ram(K_DIRECT_MAP, ram.low, 0, PROT_READ | PROT_WRITE) ||
+	    (ram.size > ram.low && !map_ram(K_DIRECT_MAP + RAM_HIGH_BASE, ram.size - ram.low, RAM_HIGH_BASE, PROT_READ | PROT_WRITE)))
+		k_stop(KSTOP_START, "cannot map guest RAM; is there enough address space (ulimit -v)?");
+	if (!map_ram(start, end - start, start, PROT_READ | PROT_WRITE | PROT_EXEC))
+		k_stop(KSTOP_START, "cannot map the kernel image executable; is /dev/shm or memfd noexec?");
+}
+
+gpa_t k_root(struct vcpu *v)
+{
+	if (!kernel_root && (v->cr3 & PTE_ADDR) == kctl->boot.init_top_pgt)
+		kernel_root = kctl->boot.init_top_pgt;
+	return kernel_root ? kernel_root : kctl->boot.early_top_pgt;
+}
+
+bool k_is_kernel(gva_t va)
+{
+	return (va >= K_USER_END && va < K_KERNEL_END) || (va >= K_IMAGE_MIN && va < K_LOW_END);
+}
+
+static int dynamic_range(gva_t va)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(dynamic); i++)
+		if (va >= dynamic[i].start && va < dynamic[i].end)
+			return (int)i;
+	return -1;
+}
+
+void *k_ptr(gva_t va)
+{
+	struct walk w;
+
+	if (va >= kctl->boot.text_start && va < kctl->boot.image_end)
+		return (void *)va;
+	if (va >= K_DIRECT_MAP && va < K_VMALLOC)
+		return ram_ptr(&ram, va - K_DIRECT_MAP, 1);
+	if (dynamic_range(va) < 0 || !pt_walk(k_root(vh.vcpu), va, &w))
+		return NULL;
+	return ram_ptr(&ram, w.gpa, 1);
+}
+
+static bool k_copy(gva_t va, uint8_t *buf, size_t n, bool write)
+{
+	while (n) {
+		size_t m = MIN(n, PAGE_SIZE - (va & (PAGE_SIZE - 1)));
+		uint8_t *p = k_ptr(va);
+		if (!p)
+			return false;
+		for (size_t i = 0; i < m; i++)
+			if (write)
+				p[i] = buf[i];
+			else
+				buf[i] = p[i];
+		va += m;
+		buf += m;
+		n -= m;
+	}
+	return true;
+}
+
+bool k_read(gva_t va, void *buf, size_t n)
+{
+	return k_copy(va, buf, n, false);
+}
+
+bool k_write(gva_t va, const void *buf, size_t n)
+{
+	return k_copy(va, (uint8_t *)buf, n, true);
+}
+
+/* Neighbours of the leaf at pte that map the next pages in the same way. */
+static uint64_t run_after(struct walk *w, uint64_t va, uint64_t want_flags, uint64_t mask)
+{
+	uint64_t n = 0, gpa = w->gpa & PAGE_MASK;
+
+	for (uint64_t i = ((va >> 12) & 511) + 1; i < 512; i++, n++) {
+		uint64_t e = atomic_load_explicit(w->pte + n + 1, memory_order_relaxed);
+		if ((e & mask) != want_flags || (e & PTE_ADDR) != gpa + (n + 1) * PAGE_SIZE)
+			break;
+	}
+	return n;
+}
+
+enum kfill k_fill(struct vcpu *v, gva_t va, uint32_t error, gpa_t *mmio)
+{
+	struct walk w;
+	int d = dynamic_range(va);
+	uint64_t start, len;
+
+	if (d < 0)
+		return KFILL_FAULT;
+	if (!pt_walk(k_root(v), va, &w))
+		return KFILL_FAULT;
+	bool write = error & PFEC_W;
+	if ((write && !w.writable) || ((error & PFEC_I) && w.nx))
+		return KFILL_FAULT;
+	if (!ram_ptr(&ram, w.gpa & PAGE_MASK, PAGE_SIZE)) {
+		*mmio = w.gpa;
+		return KFILL_MMIO;
+	}
+	pt_set_ad(&w, write && w.writable);
+	start = va & PAGE_MASK;
+	if (w.size == PAGE_SIZE) {
+		uint64_t mask = PTE_P | PTE_W | PTE_NX | PTE_A, e = *w.pte & mask;
+		len = (1 + run_after(&w, va, e, mask)) * PAGE_SIZE;
+	} else { /* the 2 MiB around va that the leaf covers */
+		start = va & ~((1ull << 21) - 1);
+		len = 1ull << 21;
+	}
+	int prot = PROT_READ | (w.writable ? PROT_WRITE : 0) | (w.nx ? 0 : PROT_EXEC);
+	gpa_t gpa = w.gpa - (va - start);
+	if (!map_ram(start, len, gpa, prot)) {
+		len = PAGE_SIZE;
+		start = va & PAGE_MASK;
+		if (!map_ram(start, len, w.gpa & PAGE_MASK, prot))
+			k_bug("cannot map kernel page %lx", va);
+	}
+	STAT(k_fills);
+	if (++filled[d] > K_FILLED_MAX)
+		k_flush_all();
+	return KFILL_DONE;
+}
+
+void k_flush_all(void)
+{
+	STAT(k_flushes);
+	for (unsigned i = 0; i < ARRAY_LEN(dynamic); i++) {
+		if (!filled[i])
+			continue;
+		sys3(SYS_munmap, dynamic[i].start, dynamic[i].end - dynamic[i].start, 0);
+		filled[i] = 0;
+	}
+}
+
+void k_flush_page(gva_t va)
+{
+	struct walk w;
+	int d = dynamic_range(va);
+
+	if (d < 0 || !filled[d])
+		return;
+	/* A huge leaf is forgotten whole by one invlpg; what maps now says nothing about what did, so take 2 MiB where there is none. */
+	if (pt_walk(k_root(vh.vcpu), va, &w) && w.size == PAGE_SIZE)
+		sys3(SYS_munmap, va & PAGE_MASK, PAGE_SIZE, 0);
+	else if (d == 3)
+		sys3(SYS_munmap, va & PAGE_MASK, PAGE_SIZE, 0); /* fixmap and cpu_entry_area have 4 KiB leaves only */
+	else
+		sys3(SYS_munmap, va & ~((1ull << 21) - 1), 1ull << 21, 0);
+}

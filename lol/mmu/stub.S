@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The stub: the only code of LoL in a U process.  Guest user code shares the
+ * address space with it, can read it, and can jump to any byte of it with any
+ * registers; none of that may gain it anything:
+ *
+ *  - The filter (usandbox.c) lets system calls through at three instructions
+ *    only: the one that runs K's batch (each call must carry the secret in
+ *    argument bits), and futex wait and wake on this U's own turn word.
+ *  - The secret is in registers and in the batch only while the stub runs it;
+ *    the batch is wiped and the registers are cleared before guest code runs.
+ *    A kick that arrives meanwhile wipes the registers in its signal frame and
+ *    starts the batch loop again (mmap, munmap, mprotect are idempotent).
+ *  - Nothing here leaves by sigreturn: handlers end in xrstor and iretq, the
+ *    signal mask is always empty, and rt_sigreturn is not in the filter.
+ *
+ * Linked at USTUB_BASE in a segment of its own; all data is in the U's slice of
+ * the ushare memfd, addressed relative to rip.
+ */
+#include "mmu/ushare.h"
+
+#define NR_futex 202
+#define NR_munmap 11
+#define NR_seccomp 317
+#define UC_GREGS 40
+#define UC_FPREGS 0xe0
+#define GREG(i) (UC_GREGS + 8 * (i))(%rbx)
+#define US(off) (us_base + (off))(%rip)
+#define UREG(i) (us_base + US_REGS + 8 * (i))(%rip)
+
+	.section .ustub, "ax", @progbits
+	.globl stub_begin
+stub_begin:
+	.set us_base, stub_begin + (USHARE_BASE - USTUB_BASE)
+
+/*
+ * Signal handler: rdi = signal, rsi = siginfo, rdx = ucontext, on the alternate
+ * stack.  The guest's flags are still in force (NT would make iretq fault).
+ */
+	.globl stub_handler
+stub_handler:
+	pushq	$2
+	popfq
+	mov	%rdx, %rbx
+	mov	%edi, %r14d
+	lea	stub_begin(%rip), %r8
+	mov	GREG(UR_RIP), %rcx
+	sub	%r8, %rcx
+	cmp	$(stub_end - stub_begin), %rcx
+	jb	in_stub
+take_event:
+	mov	28(%rsi), %eax
+	mov	%eax, US(US_SI_ARCH)
+	lea	UC_GREGS(%rbx), %rsi
+	lea	UREG(0), %rdi
+	mov	$UR_COUNT, %ecx
+	rep movsq
+restore_fpu:
+	/* Signal delivery has reset the vector registers: the guest's are in the frame. */
+	mov	UC_FPREGS(%rbx), %rdi
+	mov	$-1, %eax
+	mov	%eax, %edx
+	xrstor64 (%rdi)
+	jmp	stub_post
+
+/* The signal interrupted the stub itself; rcx = offset. */
+in_stub:
+	cmp	$U_SIG_KICK, %r14d
+	jne	fault_in_stub
+	cmp	$(stub_batch_end - stub_begin), %rcx
+	jae	1f
+	cmp	$(stub_batch - stub_begin), %rcx
+	jb	1f
+	/* In a batch: the frame holds the secret. Wipe it and begin the loop again. */
+	mov	UC_FPREGS(%rbx), %rdi
+	mov	$-1, %eax
+	mov	%eax, %edx
+	xrstor64 (%rdi)
+	lea	UC_GREGS(%rbx), %rdi
+	xor	%eax, %eax
+	mov	$UR_COUNT, %ecx
+	rep stosq
+	jmp	stub_batch
+1:	cmp	$(stub_resume_end - stub_begin), %rcx
+	jae	2f
+	cmp	$(stub_resume - stub_begin), %rcx
+	jb	2f
+	/* About to enter guest code: its registers are still whole in the slice. */
+	jmp	restore_fpu
+2:	/* Anywhere else the kick has nothing to interrupt: go on. */
+	mov	UC_FPREGS(%rbx), %rdi
+	mov	$-1, %eax
+	mov	%eax, %edx
+	xrstor64 (%rdi)
+	pushq	$0x2b
+	pushq	GREG(UR_RSP)
+	pushq	GREG(UR_EFL)
+	pushq	$0x33
+	pushq	GREG(UR_RIP)
+	mov	GREG(UR_R8), %r8
+	mov	GREG(UR_R9), %r9
+	mov	GREG(UR_R10), %r10
+	mov	GREG(UR_R11), %r11
+	mov	GREG(UR_R12), %r12
+	mov	GREG(UR_R13), %r13
+	mov	GREG(UR_R14), %r14
+	mov	GREG(UR_R15), %r15
+	mov	GREG(UR_RDI), %rdi
+	mov	GREG(UR_RSI), %rsi
+	mov	GREG(UR_RBP), %rbp
+	mov	GREG(UR_RDX), %rdx
+	mov	GREG(UR_RAX), %rax
+	mov	GREG(UR_RCX), %rcx
+	mov	GREG(UR_RBX), %rbx
+	iretq
+
+/*
+ * A fault at an instruction of the stub.  In the resume window it is iretq that
+ * refuses the guest's registers (a non-canonical rip): those stay the event's
+ * registers.  Anywhere else guest code has jumped here: its own fault.
+ */
+fault_in_stub:
+	cmp	$(stub_resume_end - stub_begin), %rcx
+	jae	take_event
+	cmp	$(stub_resume - stub_begin), %rcx
+	jb	take_event
+	mov	GREG(UR_ERR), %rax
+	mov	%rax, UREG(UR_ERR)
+	mov	GREG(UR_TRAPNO), %rax
+	mov	%rax, UREG(UR_TRAPNO)
+	mov	GREG(UR_CR2), %rax
+	mov	%rax, UREG(UR_CR2)
+	jmp	restore_fpu
+
+/* Tell K what happened (r14d) and wait for its word. */
+stub_post:
+	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
+	mov	%r14d, US(US_WHY)
+	rdfsbase %rax
+	mov	%rax, US(US_FSBASE)
+	rdgsbase %rax
+	mov	%rax, US(US_GSBASE)
+	mov	$TURN_K, %eax
+	xchg	%eax, US(US_TURN)
+	cmpl	$0, US(US_K_SLEEPS)
+	je	stub_wait
+	movl	$0, US(US_K_SLEEPS)
+	mov	$NR_futex, %eax
+	lea	US(US_TURN), %rdi
+	mov	$1, %esi
+	mov	$1, %edx
+	xor	%r10d, %r10d
+	xor	%r8d, %r8d
+	xor	%r9d, %r9d
+	syscall
+	.globl stub_sys_wake
+stub_sys_wake:
+
+stub_wait:
+	mov	US(US_SPIN), %ecx
+	inc	%ecx
+1:	cmpl	$TURN_U, US(US_TURN)
+	je	3f
+	pause
+	dec	%ecx
+	jnz	1b
+	mov	$1, %eax
+	xchg	%eax, US(US_U_SLEEPS)
+	cmpl	$TURN_U, US(US_TURN)
+	je	3f
+	mov	$NR_futex, %eax
+	lea	US(US_TURN), %rdi
+	xor	%esi, %esi
+	mov	$TURN_K, %edx
+	xor	%r10d, %r10d
+	xor	%r8d, %r8d
+	xor	%r9d, %r9d
+	syscall
+	.globl stub_sys_wait
+stub_sys_wait:
+	jmp	stub_wait
+3:	movl	$0, US(US_U_SLEEPS)
+	mov	US(US_CMD), %ebp
+	test	$UCMD_BASES, %ebp
+	jz	4f
+	mov	US(US_FSBASE), %rax
+	wrfsbase %rax
+	mov	US(US_GSBASE), %rax
+	wrgsbase %rax
+4:	test	$UCMD_BATCH, %ebp
+	jz	after_batch
+
+/* Run K's operations.  Everything is in memory, so a kick can start it again. */
+stub_batch:
+	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
+	lea	(us_base + USHARE_BATCH)(%rip), %r12
+5:	mov	US(US_BATCH_I), %ebx
+	cmp	US(US_BATCH_N), %ebx
+	jae	6f
+	cmp	$USHARE_BATCH_MAX, %ebx
+	jae	6f
+	shl	$6, %ebx
+	add	%r12, %rbx
+	mov	(%rbx), %rax
+	mov	8(%rbx), %rdi
+	mov	16(%rbx), %rsi
+	mov	24(%rbx), %rdx
+	mov	32(%rbx), %r10
+	mov	40(%rbx), %r8
+	mov	48(%rbx), %r9
+	syscall
+	.globl stub_sys_batch
+stub_sys_batch:
+	cmp	$-4095, %rax
+	jb	7f
+	mov	%eax, US(US_BATCH_ERR)
+7:	incl	US(US_BATCH_I)
+	jmp	5b
+6:	mov	%r12, %rdi
+	mov	$(USHARE_BATCH_MAX * 8), %ecx
+	xor	%eax, %eax
+	rep stosq
+	movl	$0, US(US_BATCH_N)
+	xor	%edx, %edx
+	xor	%r10d, %r10d
+	xor	%r8d, %r8d
+	xor	%r9d, %r9d
+stub_batch_end:
+	mov	US(US_CMD), %ebp
+
+after_batch:
+	lea	(us_base + USHARE_XAREA)(%rip), %rdi
+	mov	US(US_XMASK), %eax
+	mov	(us_base + US_XMASK + 4)(%rip), %edx
+	test	$UCMD_XSAVE, %ebp
+	jz	1f
+	xsave64	(%rdi)
+1:	test	$UCMD_XRSTOR, %ebp
+	jz	2f
+	xrstor64 (%rdi)
+2:	test	$UCMD_RESUME, %ebp
+	jnz	stub_resume
+	mov	$WHY_DONE, %r14d
+	jmp	stub_post
+
+/* Enter guest code with the registers in the slice. */
+stub_resume:
+	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
+	pushq	$0x2b
+	pushq	UREG(UR_RSP)
+	pushq	UREG(UR_EFL)
+	pushq	$0x33
+	pushq	UREG(UR_RIP)
+	mov	UREG(UR_R8), %r8
+	mov	UREG(UR_R9), %r9
+	mov	UREG(UR_R10), %r10
+	mov	UREG(UR_R11), %r11
+	mov	UREG(UR_R12), %r12
+	mov	UREG(UR_R13), %r13
+	mov	UREG(UR_R14), %r14
+	mov	UREG(UR_R15), %r15
+	mov	UREG(UR_RDI), %rdi
+	mov	UREG(UR_RSI), %rsi
+	mov	UREG(UR_RBP), %rbp
+	mov	UREG(UR_RBX), %rbx
+	mov	UREG(UR_RDX), %rdx
+	mov	UREG(UR_RAX), %rax
+	mov	UREG(UR_RCX), %rcx
+	iretq
+stub_resume_end:
+
+/*
+ * First code of a new U, still in the zygote's copy of the address space: give
+ * all of it back, take the filter (a struct sock_fprog that lies at USHARE_XAREA)
+ * and wipe it, as it holds the secret.
+ */
+	.globl stub_start
+stub_start:
+	mov	$NR_munmap, %eax
+	xor	%edi, %edi
+	movabs	$USTUB_BASE, %rsi
+	syscall
+	mov	$NR_munmap, %eax
+	lea	stub_begin(%rip), %rdi
+	and	$-4096, %rdi
+	add	$0x1000, %rdi
+	movabs	$USHARE_BASE, %rsi
+	sub	%rdi, %rsi
+	syscall
+	mov	$NR_munmap, %eax
+	movabs	$(USHARE_BASE + USHARE_SIZE), %rdi
+	movabs	$0x7ffffffff000, %rsi
+	sub	%rdi, %rsi
+	syscall
+	mov	$NR_seccomp, %eax
+	mov	$1, %edi
+	xor	%esi, %esi
+	lea	(us_base + USHARE_XAREA)(%rip), %rdx
+	syscall
+	test	%rax, %rax
+	jz	1f
+	ud2
+1:	lea	(us_base + USHARE_XAREA)(%rip), %rdi
+	mov	$512, %ecx
+	xor	%eax, %eax
+	rep stosq
+	xor	%eax, %eax
+	wrfsbase %rax
+	wrgsbase %rax
+	mov	$WHY_DONE, %r14d
+	jmp	stub_post
+
+	/* The kernel wants a restorer; nothing ever returns to it. */
+	.globl stub_restorer
+stub_restorer:
+	ud2
+	.globl stub_end
+stub_end:
+	/* The zygote is linked too far away for direct references. */
+	.section .rodata
+	.balign 8
+	.globl stub_table
+stub_table:
+	.quad	stub_handler, stub_restorer, stub_start, stub_sys_batch, stub_sys_wait, stub_sys_wake
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a U process has mapped: fills on faults, and resyncs after flushes.
+ *
+ * The host mappings of a U are a TLB over the guest's page table.  Beside them K
+ * keeps a shadow record, a radix tree of the same shape, so that a flush need not
+ * throw anything away: the record is compared with the tables and only what differs
+ * is unmapped or loses rights.  Operations are queued in the U's batch and run by its
+ * stub just before guest code goes on.
+ */
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "mmu/uproc.h"
+
+#define BLOCK (1ull << 21)
+#define INDEX(va, shift) (((va) >> (shift)) & 511)
+
+/* The 512 entries that describe the 2 MiB around va. */
+static uint64_t *shadow_block(struct uproc *u, gva_t va, bool create)
+{
+	struct shnode **link = &u->top[va >> 39];
+
+	for (int shift = 30;; shift -= 9) {
+		if (!*link && (!create || !(*link = shnode_alloc())))
+			return NULL;
+		if (shift == 12)
+			return (*link)->entry;
+		link = &(*link)->down[INDEX(va, shift)];
+	}
+}
+
+static uint64_t *shadow_entry(struct uproc *u, gva_t va)
+{
+	uint64_t *b = va < K_USER_END ? shadow_block(u, va, false) : NULL;
+	return b ? &b[INDEX(va, 12)] : NULL;
+}
+
+static void flush_batch(struct vcpu *v, struct uproc *u)
+{
+	if (!u->queued)
+		return;
+	STAT_ADD(u_batch_ops, u->queued);
+	u->s->batch_n = u->queued;
+	u->s->batch_i = 0;
+	u->queued = 0;
+	user_run(v, u, UCMD_BATCH);
+}
+
+static struct ubatch_op *queue(struct vcpu *v, struct uproc *u, uint64_t nr, gva_t va, uint64_t len)
+{
+	if (u->queued == USHARE_BATCH_MAX)
+		flush_batch(v, u);
+	struct ubatch_op *op = &u->batch[u->queued++];
+	op->nr = nr;
+	op->arg[0] = va;
+	op->arg[1] = len;
+	u->maps++;
+	return op;
+}
+
+static uint64_t both(const uint32_t *secret)
+{
+	return secret[0] | (uint64_t)secret[1] << 32;
+}
+
+static int host_prot(uint64_t sh)
+{
+	return PROT_READ | (sh & SH_W ? PROT_WRITE : 0) | (sh & SH_X ? PROT_EXEC : 0);
+}
+
+static void queue_mmap(struct vcpu *v, struct uproc *u, gva_t va, uint64_t len, uint64_t sh, uint64_t offset)
+{
+	struct ubatch_op *op = queue(v, u, SYS_mmap, va, len);
+
+	op->arg[2] = (uint32_t)host_prot(sh) | (uint64_t)u->secret[0] << 32;
+	op->arg[3] = (MAP_SHARED | MAP_FIXED) | (uint64_t)u->secret[1] << 32;
+	op->arg[4] = U_FD_RAM | (uint64_t)u->secret[2] << 32;
+	op->arg[5] = offset;
+}
+
+static void queue_munmap(struct vcpu *v, struct uproc *u, gva_t va, uint64_t len)
+{
+	struct ubatch_op *op = queue(v, u, SYS_munmap, va, len);
+
+	op->arg[2] = both(u->secret + 4);
+	op->arg[3] = both(u->secret + 6);
+}
+
+static void queue_mprotect(struct vcpu *v, struct uproc *u, gva_t va, uint64_t len, uint64_t sh)
+{
+	struct ubatch_op *op = queue(v, u, SYS_mprotect, va, len);
+
+	op->arg[2] = (uint64_t)host_prot(sh);
+	op->arg[3] = both(u->secret + 4);
+	op->arg[4] = both(u->secret + 6);
+}
+
+static void free_nodes(struct shnode *n, int shift)
+{
+	if (!n)
+		return;
+	for (int i = 0; shift > 12 && i < 512; i++)
+		free_nodes(n->down[i], shift - 9);
+	shnode_free(n);
+}
+
+void umap_drop(struct vcpu *v, struct uproc *u)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(u->top); i++) {
+		free_nodes(u->top[i], 30);
+		u->top[i] = NULL;
+	}
+	u->queued = 0;
+	u->ninval = 0;
+	u->resync = false;
+	if (u->maps)
+		queue_munmap(v, u, 0, K_USER_END);
+	u->maps = 0;
+	flush_batch(v, u);
+}
+
+/* What the host mapping of a present 4 KiB translation may allow. D must be set by a fault, so a clean page is not writable. */
+static uint64_t allowed(uint64_t gpa, bool w, bool dirty, bool nx)
+{
+	return (gpa & PTE_ADDR) | SH_R | (w && dirty ? SH_W : 0) | (nx ? 0 : SH_X);
+}
+
+/* How the entries around pte[i] can be joined to one run: the same rights, contiguous pages, not mapped yet. */
+static bool joins(_Atomic uint64_t *pte, const uint64_t *shadow, uint64_t want, uint64_t mask, gpa_t gpa)
+{
+	uint64_t e = atomic_load_explicit(pte, memory_order_relaxed);
+	return !*shadow && (e & mask) == want && (e & PTE_ADDR) == gpa;
+}
+
+uint32_t umap_fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access)
+{
+	bool write = access & PFEC_W;
+	struct walk w;
+
+	if (va >= K_USER_END) {
+		bool there = pt_walk(u->root, va, &w);
+		return (access & (PFEC_W | PFEC_I)) | PFEC_U | (there ? PFEC_P : 0);
+	}
+	do {
+		if (!pt_walk(u->root, va, &w))
+			return (access & (PFEC_W | PFEC_I)) | PFEC_U;
+		if (!w.user || (write && !w.writable) || ((access & PFEC_I) && w.nx))
+			return (access & (PFEC_W | PFEC_I)) | PFEC_U | PFEC_P;
+	} while (!pt_set_ad(&w, write));
+	if (va < 0x10000) /* the host's mmap_min_addr; the kit's kernels never get here */
+		return (access & (PFEC_W | PFEC_I)) | PFEC_U | PFEC_P;
+
+	uint64_t *sh = shadow_block(u, va, true);
+	if (!sh) {
+		umap_drop(v, u);
+		sh = shadow_block(u, va, true);
+	}
+	unsigned i = INDEX(va, 12), first = i, last = i;
+	uint64_t flags = allowed(0, w.writable, w.dirty, w.nx);
+	gpa_t gpa = w.gpa & PAGE_MASK;
+	if (w.size > PAGE_SIZE) {
+		flags |= SH_HUGE;
+		first = 0;
+		last = 511;
+	} else {
+		/* Neighbours join when a walk of theirs would give the same rights: compare the leaves, the upper levels are shared. */
+		uint64_t mask = PTE_P | PTE_U | PTE_W | PTE_NX | PTE_A | (flags & SH_W ? PTE_D : 0);
+		uint64_t want = atomic_load_explicit(w.pte, memory_order_relaxed) & mask;
+		while (first > 0 && joins(w.pte - (i - first) - 1, &sh[first - 1], want, mask, gpa - (i - first + 1) * PAGE_SIZE))
+			first--;
+		while (last < 511 && joins(w.pte + (last - i) + 1, &sh[last + 1], want, mask, gpa + (last - i + 1) * PAGE_SIZE))
+			last++;
+	}
+	gpa_t first_gpa = gpa - (uint64_t)(i - first) * PAGE_SIZE;
+	uint64_t len = (uint64_t)(last - first + 1) * PAGE_SIZE;
+	uint64_t off = ram_offset(&ram, first_gpa, len);
+	if (off == UINT64_MAX) {
+		off = ram_offset(&ram, gpa, PAGE_SIZE);
+		if (off == UINT64_MAX) /* device registers mapped into user space: not under LoL */
+			return (access & (PFEC_W | PFEC_I)) | PFEC_U | PFEC_P;
+		first = last = i;
+		first_gpa = gpa;
+		len = PAGE_SIZE;
+	}
+	gva_t first_va = (va & ~(BLOCK - 1)) + first * PAGE_SIZE;
+	queue_mmap(v, u, first_va, len, flags, off);
+	for (unsigned k = first; k <= last; k++)
+		sh[k] = (first_gpa + (uint64_t)(k - first) * PAGE_SIZE) | flags;
+	STAT(u_fills);
+	STAT_ADD(u_fill_pages, last - first + 1);
+	if (u->maps > U_MAPS_MAX) {
+		STAT(u_evicted);
+		umap_drop(v, u);
+		return umap_fill(v, u, va, access);
+	}
+	return 0;
+}
+
+/*
+ * A stretch of neighbouring pages that get the same treatment, grown page by page
+ * and turned into one call when it ends.  Holes are free to be unmapped.
+ */
+struct stretch {
+	gva_t start, end;
+	uint64_t prot; /* 0: munmap */
+	bool open;
+};
+
+static void stretch_end(struct vcpu *v, struct uproc *u, struct stretch *s)
+{
+	if (!s->open)
+		return;
+	s->open = false;
+	if (s->prot)
+		queue_mprotect(v, u, s->start, s->end - s->start, s->prot);
+	else
+		queue_munmap(v, u, s->start, s->end - s->start);
+}
+
+static void stretch_add(struct vcpu *v, struct uproc *u, struct stretch *s, gva_t va, uint64_t prot)
+{
+	if (s->open && s->prot == prot && (s->end == va || !prot)) {
+		s->end = va + PAGE_SIZE;
+		return;
+	}
+	stretch_end(v, u, s);
+	*s = (struct stretch){va, va + PAGE_SIZE, prot, true};
+}
+
+/* Compare one shadow entry with the leaf e (0: not present; huge: part of a big leaf); false when the entry is gone. */
+static bool compare(struct vcpu *v, struct uproc *u, struct stretch *s, gva_t va, uint64_t *sh, uint64_t now)
+{
+	if (!now || (now & PTE_ADDR) != (*sh & PTE_ADDR)) {
+		*sh = 0;
+		stretch_add(v, u, s, va, 0);
+		return false;
+	}
+	uint64_t keep = *sh & now & SH_PROT;
+	if (keep != (*sh & SH_PROT)) {
+		*sh = (*sh & ~SH_PROT) | keep;
+		stretch_add(v, u, s, va, keep);
+	} else {
+		stretch_end(v, u, s);
+	}
+	return true;
+}
+
+/* Shadow form of what the tables say about va now, 0 where nothing may be mapped. Leaves that lost A are forgotten, so that use sets it again. */
+static uint64_t current(struct uproc *u, gva_t va)
+{
+	struct walk w;
+
+	if (!pt_walk(u->root, va, &w) || !w.user || !w.accessed)
+		return 0;
+	return allowed(w.gpa, w.writable, w.dirty, w.nx);
+}
+
+/* One 2 MiB block; false when nothing in it is mapped any more. */
+static bool resync_block(struct vcpu *v, struct uproc *u, struct stretch *s, gva_t base, struct shnode *n)
+{
+	struct walk w;
+	bool any = false, have_leaf_table = false;
+	_Atomic uint64_t *table = NULL;
+
+	for (unsigned i = 0; i < 512; i++) {
+		if (!n->entry[i])
+			continue;
+		gva_t va = base + i * PAGE_SIZE;
+		uint64_t now = 0;
+		if (!have_leaf_table) {
+			have_leaf_table = true;
+			if (pt_walk(u->root, va, &w) && w.size == PAGE_SIZE)
+				table = w.pte - i;
+		}
+		if (table) {
+			uint64_t e = atomic_load_explicit(&table[i], memory_order_relaxed);
+			if ((e & (PTE_P | PTE_U | PTE_A)) == (PTE_P | PTE_U | PTE_A) && w.up_user)
+				now = allowed(e, (e & PTE_W) && w.up_writable, e & PTE_D, (e & PTE_NX) || w.up_nx);
+		} else {
+			now = current(u, va);
+			have_leaf_table = false;
+		}
+		any |= compare(v, u, s, va, &n->entry[i], now);
+	}
+	return any;
+}
+
+/* All nodes below n; shift is that of one entry of n. */
+static bool resync_tree(struct vcpu *v, struct uproc *u, struct stretch *s, gva_t base, struct shnode *n, int shift)
+{
+	bool any = false;
+
+	if (shift == 12)
+		return resync_block(v, u, s, base, n);
+	for (uint64_t i = 0; i < 512; i++) {
+		if (!n->down[i])
+			continue;
+		if (resync_tree(v, u, s, base + (i << shift), n->down[i], shift - 9)) {
+			any = true;
+		} else {
+			shnode_free(n->down[i]);
+			n->down[i] = NULL;
+		}
+	}
+	return any;
+}
+
+static void invalidate_page(struct vcpu *v, struct uproc *u, struct stretch *s, gva_t va)
+{
+	uint64_t *sh = shadow_entry(u, va);
+
+	if (!sh || !*sh)
+		return;
+	if (!(*sh & SH_HUGE)) {
+		compare(v, u, s, va, sh, current(u, va));
+		return;
+	}
+	uint64_t *block = shadow_block(u, va, false);
+	for (unsigned i = 0; i < 512; i++)
+		if (block[i])
+			compare(v, u, s, (va & ~(BLOCK - 1)) + i * PAGE_SIZE, &block[i], current(u, (va & ~(BLOCK - 1)) + i * PAGE_SIZE));
+}
+
+void umap_sync(struct vcpu *v, struct uproc *u)
+{
+	struct stretch s = {0};
+
+	if (u->resync) {
+		u->resync = false;
+		u->ninval = 0;
+		STAT(u_resyncs);
+		for (uint64_t i = 0; i < ARRAY_LEN(u->top); i++) {
+			if (u->top[i] && !resync_tree(v, u, &s, i << 39, u->top[i], 30)) {
+				shnode_free(u->top[i]);
+				u->top[i] = NULL;
+			}
+		}
+		stretch_end(v, u, &s);
+	}
+	for (unsigned i = 0; i < u->ninval; i++) {
+		invalidate_page(v, u, &s, u->inval[i] & PAGE_MASK);
+		stretch_end(v, u, &s);
+	}
+	u->ninval = 0;
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The U processes of a VM: found by (CR3, vCPU), made by the zygote, recycled by age.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "mmu/uproc.h"
+#include "mmu/zygote.h"
+
+#define POOL_MAX 128 /* processes; guest address spaces beyond it share them by age */
+static struct uproc pool[POOL_MAX];
+static unsigned pool_used;
+static uint64_t clock_now;
+static uint8_t *slices; /* the ushare memfd */
+
+/* Shadow nodes: one reserved stretch of memory, handed out by page. */
+#define SHNODE_MAX 65536
+static struct shnode *nodes, *free_list;
+static uint32_t nodes_used;
+
+void upool_init(void)
+{
+	nodes = mmap(NULL, sizeof(*nodes) * SHNODE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	slices = mmap(NULL, (size_t)MAX_U * USHARE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, FD_USHARE, 0);
+	if (nodes == MAP_FAILED || slices == MAP_FAILED)
+		k_stop(KSTOP_START, "cannot reserve memory for the shadow tables");
+}
+
+struct shnode *shnode_alloc(void)
+{
+	struct shnode *n = free_list;
+
+	if (n) {
+		free_list = n->down[0];
+		n->down[0] = NULL;
+		return n;
+	}
+	return nodes_used < SHNODE_MAX ? &nodes[nodes_used++] : NULL;
+}
+
+/* Nodes come back with zeros only where resync emptied them; umap_drop frees full ones. */
+void shnode_free(struct shnode *n)
+{
+	for (unsigned i = 0; i < 512; i++)
+		n->entry[i] = 0;
+	n->down[0] = free_list;
+	free_list = n;
+}
+
+/* Ask the zygote for a process; the answer carries its pidfd. */
+static int ask_zygote(struct uproc *u)
+{
+	struct u_request r = {.slot = u->slot, .cpu = kctl->u_cpu};
+	struct zygote_msg m;
+	struct iovec in = {&m, sizeof(m)};
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} c;
+	struct msghdr mh = {.msg_iov = &in, .msg_iovlen = 1, .msg_control = c.buf, .msg_controllen = sizeof(c.buf)};
+
+	for (int i = 0; i < 4; i++)
+		r.secret[i] = u->secret[2 * i] | (uint64_t)u->secret[2 * i + 1] << 32;
+	if (sys6(SYS_sendto, FD_ZYGOTE, (long)&r, sizeof(r), MSG_NOSIGNAL, 0, 0) != sizeof(r))
+		return -1;
+	long n;
+	do
+		n = sys3(SYS_recvmsg, FD_ZYGOTE, &mh, MSG_CMSG_CLOEXEC);
+	while (n == -EINTR);
+	struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
+	if (n != sizeof(m) || m.what != ZYG_U || m.err || !cm || cm->cmsg_type != SCM_RIGHTS)
+		return -1;
+	return *(int *)CMSG_DATA(cm);
+}
+
+static bool start(struct vcpu *v, struct uproc *u)
+{
+	struct ushare *s = u->s;
+
+	for (unsigned i = 0; i < sizeof(*s) / 8; i++)
+		((volatile uint64_t *)s)[i] = 0;
+	atomic_store(&s->turn, TURN_U);
+	s->spin = 2000;
+	if (sys3(SYS_getrandom, u->secret, sizeof(u->secret), 0) != sizeof(u->secret))
+		k_bug("getrandom failed");
+	u->pidfd = ask_zygote(u);
+	if (u->pidfd < 0)
+		return false;
+	u->alive = true;
+	u->maps = 0;
+	STAT(u_created);
+	/* Its first word says that it has taken its filter. */
+	return user_run(v, u, 0);
+}
+
+static void bury(struct vcpu *v, struct uproc *u)
+{
+	u->alive = false;
+	u->maps = 0;
+	umap_drop(v, u);
+	sys3(SYS_close, u->pidfd, 0, 0);
+}
+
+static struct uproc *oldest(unsigned vcpu)
+{
+	struct uproc *best = NULL;
+
+	for (unsigned i = 0; i < pool_used; i++)
+		if (pool[i].vcpu == vcpu && (!best || pool[i].used < best->used))
+			best = &pool[i];
+	return best;
+}
+
+struct uproc *upool_get(struct vcpu *v, gpa_t root)
+{
+	struct uproc *u = NULL;
+
+	root &= PTE_ADDR;
+	for (unsigned i = 0; i < pool_used && !u; i++)
+		if (pool[i].root == root && pool[i].vcpu == v->id)
+			u = &pool[i];
+	if (!u) {
+		if (pool_used < POOL_MAX) {
+			u = &pool[pool_used];
+			u->slot = pool_used++;
+			u->s = (struct ushare *)(slices + (size_t)u->slot * USHARE_SIZE);
+			u->batch = (void *)((uint8_t *)u->s + USHARE_BATCH);
+			u->vcpu = v->id;
+		} else {
+			u = oldest(v->id);
+			STAT(u_evicted);
+			if (v->fpu_in == u)
+				fpu_save(v, ~0ull);
+			umap_drop(v, u);
+		}
+		u->root = root;
+	}
+	if (u->alive && atomic_load(&u->s->dead)) {
+		if (v->fpu_in == u)
+			v->fpu_in = NULL;
+		bury(v, u);
+	}
+	for (int tries = 0; !u->alive; tries++)
+		if (!start(v, u) && tries > 3)
+			k_stop(KSTOP_BUG, "cannot make a process for guest user code; is the limit of processes (ulimit -u) reached?");
+	u->used = ++clock_now;
+	return u;
+}
+
+void upool_flush(gpa_t root)
+{
+	for (unsigned i = 0; i < pool_used; i++)
+		if (pool[i].root == (root & PTE_ADDR))
+			pool[i].resync = true;
+}
+
+void upool_flush_everything(void)
+{
+	for (unsigned i = 0; i < pool_used; i++)
+		pool[i].resync = true;
+}
+
+void upool_invlpg(struct vcpu *v, gva_t va)
+{
+	for (unsigned i = 0; i < pool_used; i++) {
+		struct uproc *u = &pool[i];
+		if (u->root != (v->cr3 & PTE_ADDR))
+			continue;
+		if (u->ninval == INVAL_MAX)
+			u->resync = true;
+		else
+			u->inval[u->ninval++] = va;
+	}
+}

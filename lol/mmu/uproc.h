@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One U process as K sees it, and the record of what it has mapped.
+ *
+ * A U belongs to one (CR3, vCPU): an address space that runs on two vCPUs at once
+ * has two U's, so a U has exactly one thread and nothing else can look into it
+ * while its stub holds a secret.
+ */
+#ifndef LOL_UPROC_H
+#define LOL_UPROC_H
+
+#include "cpu/k.h"
+
+/* Shadow entry: gpa of the page | what the host mapping allows; 0: not mapped. */
+#define SH_R 1ull
+#define SH_W 2ull
+#define SH_X 4ull
+#define SH_HUGE 8ull /* from a leaf of 2 MiB or more: one invlpg forgets all of it */
+#define SH_PROT (SH_R | SH_W | SH_X)
+
+struct shnode {
+	union {
+		struct shnode *down[512];
+		uint64_t entry[512];
+	};
+};
+
+#define INVAL_MAX 33 /* Linux flushes whole address spaces above this many pages */
+struct uproc {
+	gpa_t root;       /* CR3 without PCID; 0: not bound */
+	unsigned slot;    /* slice of the ushare memfd */
+	unsigned vcpu;
+	int pidfd;
+	struct ushare *s;
+	struct ubatch_op *batch;
+	unsigned queued;  /* operations in the batch */
+	uint32_t secret[8];
+	bool alive;
+	bool resync;      /* compare everything with the tables before guest code runs */
+	unsigned ninval;
+	gva_t inval[INVAL_MAX];
+	uint64_t maps;    /* upper bound of the host mappings */
+	uint64_t used;    /* clock of the last run, for eviction */
+	struct shnode *top[128]; /* 512 GiB each */
+};
+
+#define U_MAPS_MAX 48000 /* vm.max_map_count is 65530 by default */
+
+/* umap.c */
+/* Make the translation of va real. 0: done; otherwise the error code for the guest's #PF. */
+#define UFILL_RETRY 0x80000000u
+uint32_t umap_fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access);
+void umap_sync(struct vcpu *v, struct uproc *u); /* apply what flushes asked for */
+void umap_drop(struct vcpu *v, struct uproc *u); /* forget and unmap everything */
+
+/* user.c: give U its turn with these commands, wait for it. False: the U is dead. */
+bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd);
+
+/* upool.c */
+struct shnode *shnode_alloc(void); /* zeroed, NULL when the bound is reached */
+void shnode_free(struct shnode *n);
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The filter of a U process, as classic BPF.
+ *
+ * Runs in the zygote's child.  libseccomp cannot compare instruction pointers or
+ * upper argument halves with per-process secrets, hence by hand.  Allowed:
+ *
+ *  - at stub_sys_batch: mmap, munmap, mprotect with the secret in the argument
+ *    bits that the kernel ignores (mmap: upper halves of prot, flags and fd;
+ *    munmap: arguments 3 and 4; mprotect: arguments 4 and 5);
+ *  - at stub_sys_wait and stub_sys_wake: futex on the U's own turn word.
+ *
+ * Everything else is SIGSYS: a guest system call.
+ */
+#include "usandbox.h"
+
+#include <linux/audit.h>
+#include <linux/futex.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+struct emit {
+	struct sock_filter *f;
+	unsigned n;
+};
+
+static void op(struct emit *e, uint16_t code, uint8_t jt, uint8_t jf, uint32_t k)
+{
+	e->f[e->n++] = (struct sock_filter){code, jt, jf, k};
+}
+
+static void load(struct emit *e, unsigned offset)
+{
+	op(e, BPF_LD | BPF_W | BPF_ABS, 0, 0, offset);
+}
+
+/* Continue when the accumulator is k, otherwise trap: the trap stands right behind. */
+static void demand(struct emit *e, uint32_t k)
+{
+	op(e, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, k);
+	op(e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
+}
+
+static void demand_word(struct emit *e, unsigned offset, uint32_t k)
+{
+	load(e, offset);
+	demand(e, k);
+}
+
+#define ARG_LO(i) (offsetof(struct seccomp_data, args) + 8 * (i))
+#define ARG_HI(i) (ARG_LO(i) + 4)
+#define IP_LO offsetof(struct seccomp_data, instruction_pointer)
+
+static void allow(struct emit *e)
+{
+	op(e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW);
+}
+
+/* Start of a block that only runs for system call nr; the returned index is patched by block_end(). */
+static unsigned block_begin(struct emit *e, uint32_t nr)
+{
+	load(e, offsetof(struct seccomp_data, nr));
+	op(e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, nr);
+	return e->n - 1;
+}
+
+static void block_end(struct emit *e, unsigned start)
+{
+	allow(e);
+	e->f[start].jf = (uint8_t)(e->n - start - 1);
+}
+
+static void secret_pair(struct emit *e, unsigned arg, uint64_t lo_hi)
+{
+	demand_word(e, ARG_LO(arg), (uint32_t)lo_hi);
+	demand_word(e, ARG_HI(arg), (uint32_t)(lo_hi >> 32));
+}
+
+unsigned usandbox_filter(struct sock_filter *f, const uint64_t secret[4])
+{
+	struct emit e = {f, 0};
+	uint64_t batch = stub_table[STUB_SYS_BATCH];
+	uint64_t ips[2] = {stub_table[STUB_SYS_WAIT], stub_table[STUB_SYS_WAKE]};
+	uint32_t futex_ops[2] = {FUTEX_WAIT, FUTEX_WAKE};
+
+	demand_word(&e, offsetof(struct seccomp_data, arch), AUDIT_ARCH_X86_64);
+	demand_word(&e, IP_LO + 4, (uint32_t)(batch >> 32)); /* all of the stub has the same upper half */
+
+	/* The batch. */
+	load(&e, IP_LO);
+	op(&e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (uint32_t)batch);
+	unsigned not_batch = e.n - 1, b;
+
+	b = block_begin(&e, SYS_mmap);
+	demand_word(&e, ARG_HI(2), (uint32_t)secret[0]);
+	demand_word(&e, ARG_HI(3), (uint32_t)(secret[0] >> 32));
+	demand_word(&e, ARG_HI(4), (uint32_t)secret[1]);
+	demand_word(&e, ARG_LO(3), MAP_SHARED | MAP_FIXED);
+	demand_word(&e, ARG_LO(4), U_FD_RAM);
+	block_end(&e, b);
+
+	b = block_begin(&e, SYS_munmap);
+	secret_pair(&e, 2, secret[2]);
+	secret_pair(&e, 3, secret[3]);
+	block_end(&e, b);
+
+	b = block_begin(&e, SYS_mprotect);
+	secret_pair(&e, 3, secret[2]);
+	secret_pair(&e, 4, secret[3]);
+	block_end(&e, b);
+	op(&e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
+	e.f[not_batch].jf = (uint8_t)(e.n - not_batch - 1);
+
+	/* Sleep and wake. */
+	for (int i = 0; i < 2; i++) {
+		load(&e, IP_LO);
+		op(&e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (uint32_t)ips[i]);
+		unsigned other = e.n - 1;
+		demand_word(&e, offsetof(struct seccomp_data, nr), SYS_futex);
+		demand_word(&e, ARG_LO(0), (uint32_t)(USHARE_BASE + US_TURN));
+		demand_word(&e, ARG_HI(0), (uint32_t)((uint64_t)USHARE_BASE >> 32));
+		demand_word(&e, ARG_LO(1), futex_ops[i]);
+		allow(&e);
+		e.f[other].jf = (uint8_t)(e.n - other - 1);
+	}
+	op(&e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
+	return e.n;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef LOL_USANDBOX_H
+#define LOL_USANDBOX_H
+
+#include <linux/filter.h>
+#include <stdint.h>
+
+#include "mmu/ushare.h"
+
+#define USANDBOX_MAX 128
+
+/*
+ * Write the filter of one U into f (room for USANDBOX_MAX) and return its length.
+ * secret: 256 random bits that K puts into the calls of a batch.
+ */
+unsigned usandbox_filter(struct sock_filter *f, const uint64_t secret[4]);
+
+#endif

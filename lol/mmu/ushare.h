@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What K shares with one U: a slice of the ushare memfd.  U maps its own slice at
+ * USHARE_BASE, K maps all of them.  Guest user code can write every byte of its
+ * slice, so K treats it as the guest's own word about its own registers and
+ * believes nothing else in it.
+ *
+ * This header is also read by the assembler (stub.S).
+ */
+#ifndef LOL_USHARE_H
+#define LOL_USHARE_H
+
+#define USTUB_BASE 0x600000000000   /* the stub's code, the same page(s) in every U */
+#define USHARE_BASE 0x600000100000  /* the U's slice */
+#define USHARE_SIZE 0x10000
+#define USHARE_BATCH 0x1000         /* offset: operations, USHARE_BATCH_MAX of 64 bytes */
+#define USHARE_BATCH_MAX 64
+#define USHARE_XAREA 0x2000         /* offset: XSAVE area, 64-byte aligned, 4 KiB */
+#define USHARE_STACK_TOP 0x4000     /* offset: the stub's own small stack grows down from here */
+#define USHARE_ALTSTACK 0x4000      /* offset */
+#define USHARE_ALTSTACK_SIZE 0xc000
+#define MAX_U 256
+
+#define U_FD_RAM 3
+
+/* turn */
+#define TURN_K 0
+#define TURN_U 1
+
+/* why (U to K): the host signal, or */
+#define WHY_DONE 0     /* commands done, guest code did not run */
+#define WHY_SYSCALL 100 /* reserved for the path without a signal */
+
+/* cmd (K to U) */
+#define UCMD_BATCH 1
+#define UCMD_XSAVE 2
+#define UCMD_XRSTOR 4
+#define UCMD_BASES 8
+#define UCMD_RESUME 16
+
+#define U_SIG_KICK 10 /* SIGUSR1 */
+
+/* offsets in struct ushare, checked by static asserts in ushare users */
+#define US_TURN 0
+#define US_U_SLEEPS 4
+#define US_K_SLEEPS 8
+#define US_WHY 12
+#define US_CMD 16
+#define US_BATCH_N 20
+#define US_BATCH_I 24
+#define US_BATCH_ERR 28
+#define US_SPIN 32
+#define US_XMASK 40
+#define US_FSBASE 48
+#define US_GSBASE 56
+#define US_REGS 64
+#define US_SI_ARCH 256
+#define US_DEAD 260
+
+/* index in regs[]: the order of the host's gregset_t, so that the handler copies in one go */
+#define UR_R8 0
+#define UR_R9 1
+#define UR_R10 2
+#define UR_R11 3
+#define UR_R12 4
+#define UR_R13 5
+#define UR_R14 6
+#define UR_R15 7
+#define UR_RDI 8
+#define UR_RSI 9
+#define UR_RBP 10
+#define UR_RBX 11
+#define UR_RDX 12
+#define UR_RAX 13
+#define UR_RCX 14
+#define UR_RSP 15
+#define UR_RIP 16
+#define UR_EFL 17
+#define UR_CSGSFS 18
+#define UR_ERR 19
+#define UR_TRAPNO 20
+#define UR_OLDMASK 21
+#define UR_CR2 22
+#define UR_COUNT 23
+
+#ifndef __ASSEMBLER__
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct ushare {
+	_Atomic uint32_t turn;     /* TURN_*: whose turn it is; a futex */
+	_Atomic uint32_t u_sleeps; /* U is (about to be) in futex(turn) */
+	_Atomic uint32_t k_sleeps; /* K likewise */
+	uint32_t why;              /* [U] */
+	uint32_t cmd;              /* [K] */
+	uint32_t batch_n;          /* [K] operations queued */
+	uint32_t batch_i;          /* [U] next operation */
+	int32_t batch_err;         /* [U] first failed one's errno, negative, or 0 */
+	uint32_t spin;             /* [K] iterations to spin before sleeping */
+	uint32_t pad;
+	uint64_t xmask;            /* [K] features for XSAVE/XRSTOR */
+	uint64_t fsbase, gsbase;   /* [K] and [U] */
+	uint64_t regs[UR_COUNT];   /* [U] at an event, [K] at a resume */
+	char pad2[US_SI_ARCH - US_REGS - UR_COUNT * 8];
+	uint32_t sys_arch;          /* [U] AUDIT_ARCH of a trapped system call */
+	_Atomic uint32_t dead;     /* [zygote] the process has ended */
+};
+
+struct ubatch_op {
+	uint64_t nr, arg[6], pad;
+};
+
+_Static_assert(offsetof(struct ushare, spin) == US_SPIN, "layout");
+_Static_assert(offsetof(struct ushare, xmask) == US_XMASK, "layout");
+_Static_assert(offsetof(struct ushare, fsbase) == US_FSBASE, "layout");
+_Static_assert(offsetof(struct ushare, regs) == US_REGS, "layout");
+_Static_assert(offsetof(struct ushare, sys_arch) == US_SI_ARCH, "layout");
+_Static_assert(offsetof(struct ushare, dead) == US_DEAD, "layout");
+
+/* Addresses in the stub, for the zygote: see stub.S. */
+enum { STUB_HANDLER, STUB_RESTORER, STUB_START, STUB_SYS_BATCH, STUB_SYS_WAIT, STUB_SYS_WAKE };
+extern const uint64_t stub_table[];
+
+/* A request to the zygote over FD_ZYGOTE (K to zygote), answered by one byte 0 and a pidfd. */
+struct u_request {
+	uint32_t slot;      /* slice of the ushare memfd */
+	int32_t cpu;        /* host CPU to run on, -1: any */
+	uint64_t secret[4]; /* what the filter demands of every mapping call */
+};
+#endif
+#endif
