@@ -39,7 +39,7 @@ struct kboot {
 	gpa_t early_top_pgt, init_top_pgt;
 	gpa_t level3_kernel_pgt, level2_fixmap_pgt;
 	gva_t copy_from_user[2], copy_to_user[2]; /* [start, end) of the symbols */
-	gva_t nofault[3][2];
+	gva_t nofault[5][2]; /* labelled as user accesses, but both operands are the kernel's */
 	gva_t sigframe_save[2], sigframe_restore[2]; /* the functions that save and restore vector state in user memory */
 	gva_t ex_table, ex_table_end;
 	gva_t fixaddr_top;

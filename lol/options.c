@@ -470,7 +470,7 @@ int options_finish(struct lol_options *opts, struct lol_error *err)
 		opts->kernel = paths_data("lol/kernels/default/vmlinux");
 	if (!opts->kernel)
 		return lol_error(err, -ENOENT,
-				 "no KERNEL is given and there is no home directory to look in; name one");
+				 "guest kernel: none is given and there is no home directory to look in; name one");
 	if (opts->gdb.wait && opts->gdb.kind == GDB_OFF) {
 		opts->gdb.kind = GDB_TCP;
 		opts->gdb.port = LOL_GDB_PORT;
@@ -528,9 +528,10 @@ static int check_kernel(const struct lol_options *opts, struct lol_error *err)
 	int ret = check_file("guest kernel", opts->kernel, R_OK, hint, err);
 
 	if (ret == -ENOENT && opts->kernel_is_default)
-		return lol_error(err, ret,
-				 "no KERNEL is given and there is no %.600s; make it with: lol-guest kernel build",
-				 opts->kernel);
+		return lol_error(
+			err, ret,
+			"guest kernel: none is given and there is no %.600s; make it with: lol-guest kernel build",
+			opts->kernel);
 	if (ret)
 		return ret;
 	FILE *file = fopen(opts->kernel, "re");

@@ -280,6 +280,7 @@ static bool op_reads_only(const struct insn *in)
 static void fault(struct vcpu *v, struct gregs *g, const struct insn *in, gva_t bad, uint32_t error)
 {
 	STAT(user_access_faults);
+	if (kctl->verbose) k_log("uaccess fault at %lx op %u va %lx err %x rcx %lx rdi %lx rsi %lx cr3 %lx", in->va, in->op, bad, error, g->r[RCX], g->r[RDI], g->r[RSI], v->cr3);
 	g->rip = in->va;
 	if (bad >= 1ull << 47)
 		inject_gp(v, g, 0, 0);

@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/rseq.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -174,6 +175,15 @@ static void reap(void)
 	}
 }
 
+/* The host kernel writes to the rseq area of a thread whenever it was switched out; a U has no such memory. */
+static void drop_rseq(void)
+{
+	char *area = (char *)__builtin_thread_pointer() + __rseq_offset;
+
+	if (__rseq_size)
+		syscall(SYS_rseq, area, MAX(__rseq_size, 32u), 1 /* RSEQ_FLAG_UNREGISTER */, RSEQ_SIG);
+}
+
 static void start_k(char **argv)
 {
 	pid_t self = getpid();
@@ -214,6 +224,7 @@ int main(int argc, char **argv)
 	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	drop_rseq();
 	setrlimit(RLIMIT_CORE, &nocore);
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
