@@ -29,6 +29,21 @@ tests_unit_test_options_CPPFLAGS = $(AM_CPPFLAGS) $(lol_paths_cppflags)
 tests_unit_test_options_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_options_LDADD = $(UNIT_LIBS)
 
+# Runs a test so that no process of it stays behind; for ./run-tests.
+noinst_PROGRAMS += tests/lib/corral
+tests_lib_corral_SOURCES = tests/lib/corral.c
+
+EXTRA_DIST += tests/lib/common.sh tests/lib/progress.sh tests/lib/runner.sh tests/lib/setup.sh
+
+cli_tests = tests/cli/errors.sh tests/cli/root.sh tests/cli/man.sh tests/cli/runner.sh
+TESTS += $(cli_tests)
+EXTRA_DIST += $(cli_tests)
+
+# What ./run-tests asks for.
+print-tests:
+	@echo $(TESTS)
+.PHONY: print-tests
+
 # ---- fuzz targets: make fuzz FUZZ_SECONDS=60 ----
 
 fuzz_programs += tests/fuzz/fuzz-options
