@@ -16,6 +16,7 @@
 #define QUEUE_BYTES 65536u /* a power of two */
 #define PIPE_PIECE 4096u   /* a pipe that polls writable has room for a page */
 #define TTY_PIECE 64u
+#define PIECES 64u /* in a turn of the loop */
 
 struct outstream {
 	struct loop *loop;
@@ -119,7 +120,11 @@ static void writable(void *arg, uint32_t events)
 {
 	struct outstream *o = arg;
 	(void)events; /* an error shows itself when we write */
-	write_queued(o);
+	struct pollfd p = {.fd = o->fd, .events = POLLOUT};
+	unsigned pieces = PIECES;
+	do
+		write_queued(o);
+	while (o->len && o->piece < QUEUE_BYTES && --pieces && poll(&p, 1, 0) == 1);
 	if (o->len)
 		loop_mod_fd(o->loop, o->fd, EPOLLOUT);
 	else
