@@ -33,7 +33,7 @@ tests_unit_test_options_LDADD = $(UNIT_LIBS)
 noinst_PROGRAMS += tests/lib/corral
 tests_lib_corral_SOURCES = tests/lib/corral.c
 
-EXTRA_DIST += tests/lib/common.sh tests/lib/progress.sh tests/lib/runner.sh tests/lib/setup.sh
+EXTRA_DIST += tests/lib/busybox-initrd tests/lib/common.sh tests/lib/progress.sh tests/lib/runner.sh tests/lib/setup.sh
 
 cli_tests = tests/cli/errors.sh tests/cli/root.sh tests/cli/man.sh tests/cli/runner.sh
 TESTS += $(cli_tests)

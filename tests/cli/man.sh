@@ -31,6 +31,15 @@ while read -r setting; do
 done <"$LOL_TMP/page"
 rm "$XDG_CONFIG_HOME/lol/lol.conf"
 
+# The guest kit's options: its help texts together, and its page.
+KIT=$TESTS/../guest-kit
+if [ -e "$KIT/lol-guest" ]; then
+	{ bash "$KIT/lol-guest" --help; bash "$KIT/lol-guest" image --help; } 2>/dev/null | sed 's,lol-run .*,,' |
+		grep -oE '(^|[^-])--[a-z]+(-[a-z]+)*' | grep -o -- '--.*' | grep -vx -- --help | sort -u >"$LOL_TMP/help"
+	grep -oE 'Fl -[a-z]+(-[a-z]+)*' "$MAN/lol-guest.1" | sed 's/^Fl /-/' | sort -u >"$LOL_TMP/page"
+	diff "$LOL_TMP/help" "$LOL_TMP/page" || fail "options differ: < lol-guest --help, > lol-guest.1"
+fi
+
 if command -v mandoc >/dev/null; then
 	# Dates and references to pages that are not installed are of no interest.
 	mandoc -T lint -W warning "$MAN"/*.[1-9] >"$LOL_TMP/lint" 2>&1

@@ -25,7 +25,7 @@ if [ -z "${LOL_TMP:-}" ]; then
 	chmod 755 "$LOL_TMP" # lol-run started by root is somebody else
 	trap 'rm -rf "$LOL_TMP"' EXIT
 fi
-export LOL_TMP
+export LOL_RUN LOL_GUEST LOL_KERNEL LOL_TMP
 CONSOLE=$LOL_TMP/console ERRORS=$LOL_TMP/errors STATUS=
 
 # No configuration of the user's decides what a test tests.
@@ -79,9 +79,9 @@ expect_error() {
 
 # guest_initrd LINES: name of an initial RAM disk with busybox whose /init runs LINES in sh, and then powers off.
 guest_initrd() {
-	local dir
-	dir=$(mktemp -d "$LOL_TMP/initrd.XXXXXX")
-	cat >"$dir/init" <<END
+	local init
+	init=$(mktemp "$LOL_TMP/init.XXXXXX")
+	cat >"$init" <<END
 #!/bin/sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root
 mount -t proc proc /proc
@@ -91,7 +91,6 @@ $1
 sync
 poweroff -f
 END
-	chmod 755 "$dir/init"
-	"$LOL_GUEST" initrd build "$dir.cpio.gz" --add "$dir" >&2 || return
-	echo "$dir.cpio.gz"
+	bash "$TESTS/lib/busybox-initrd" "$init.cpio.gz" "$init" || return
+	echo "$init.cpio.gz"
 }

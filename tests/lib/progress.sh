@@ -55,21 +55,19 @@ progress_end() {
 
 clear_line() { [ -z "${TERMINAL:-}" ] || printf '\r\033[K' >&3; }
 
-# progress_line NAME ELAPSED LINES EXPECTED: what is left follows from the lines that are there.
+# progress_line NAME ELAPSED EXPECTED-LINES LOG: what is left follows from the lines that are there.
 progress_line() {
-	local name=$1 elapsed=$2 lines=$3 expected=$4 left=
-	if [ "$lines" -gt 0 ] && [ "$elapsed" -ge 20 ]; then
-		if [ "$lines" -lt "$expected" ]; then
-			left=", about $(rough $((elapsed * (expected - lines) / lines))) left"
-		else
-			left=', nearly done'
-		fi
+	local name=$1 elapsed=$2 expected=$3 lines left='' last
+	lines=$(wc -l <"$4")
+	last=$(tail -n 1 "$4" | tr -cd '[:print:]' | sed 's/^  *//' | cut -c 1-50)
+	if [ "$lines" -gt 0 ] && [ "$lines" -lt "$expected" ]; then
+		left=", about $(rough $((elapsed * (expected - lines) / lines))) left"
 	fi
 	if [ "$TERMINAL" ]; then
-		printf '\r\033[K        %s: %s%s' "$name" "$(rough "$elapsed")" "$left" >&3
+		printf '\r\033[K        %s: %s%s  %s' "$name" "$(rough "$elapsed")" "$left" "$last" >&3
 	elif [ $((elapsed / 10 / ANNOUNCE_S)) -gt "$ANNOUNCED" ]; then
 		ANNOUNCED=$((elapsed / 10 / ANNOUNCE_S))
-		printf '        %s: %s%s\n' "$name" "$(rough "$elapsed")" "$left" >&3
+		printf '        %s: %s%s  %s\n' "$name" "$(rough "$elapsed")" "$left" "$last" >&3
 	fi
 }
 
@@ -83,7 +81,7 @@ show_end_of() { tail -n 60 "$1" | sed 's/^/        | /' >&3; }
 
 # watch_job NAME EXPECTED-LINES LOG COMMAND...: run it in a process group of its own with its output in LOG. Sets TOOK.
 watch_job() {
-	local name=$1 expected=$2 log=$3 status lines start elapsed
+	local name=$1 expected=$2 log=$3 status start elapsed
 	shift 3
 	now
 	start=$NOW ANNOUNCED=0
@@ -97,8 +95,7 @@ watch_job() {
 		if [ "$elapsed" -lt 20 ]; then
 			sleep 0.05
 		else
-			lines=$(wc -l <"$log")
-			progress_line "$name" "$elapsed" "$lines" "$expected"
+			progress_line "$name" "$elapsed" "$expected" "$log"
 			sleep 0.5
 		fi
 	done

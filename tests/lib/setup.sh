@@ -29,19 +29,17 @@ libseccomp-dev header:seccomp.h
 liburing-dev header:liburing.h
 libcmocka-dev header:cmocka.h
 '
-KERNEL_NEEDS='
+# What lol-guest asks for.
+GUEST_NEEDS='
 bc command:bc
 bison command:bison
 flex command:flex
-libssl-dev header:openssl/ssl.h
 perl command:perl
-python3 command:python3
-xz-utils command:xz
 patch command:patch
-'
-GUEST_NEEDS='
+xz-utils command:xz
+kmod command:depmod
+debian-archive-keyring file:/usr/share/keyrings/debian-archive-keyring.gpg
 busybox-static file:/bin/busybox
-e2fsprogs command:mke2fs
 util-linux command:setpriv
 '
 
@@ -150,7 +148,7 @@ apt_install() {
 
 ensure_packages() {
 	local missing become=()
-	read -ra missing <<<"$(missing_packages "$BUILD_NEEDS$KERNEL_NEEDS$GUEST_NEEDS")"
+	read -ra missing <<<"$(missing_packages "$BUILD_NEEDS$GUEST_NEEDS")"
 	[ ${#missing[@]} = 0 ] && return
 	local hint="missing: ${missing[*]}; install with: apt-get install ${missing[*]}"
 	command -v apt-get >/dev/null || die "missing, by their names in Debian: ${missing[*]}; install them first"
@@ -161,7 +159,7 @@ ensure_packages() {
 		become=(sudo -n)
 	fi
 	step "installing ${missing[*]}" 100 apt_install "${become[@]}" -- "${missing[@]}" || die "$hint"
-	[ -z "$(missing_packages "$BUILD_NEEDS$KERNEL_NEEDS$GUEST_NEEDS")" ] || die "$hint"
+	[ -z "$(missing_packages "$BUILD_NEEDS$GUEST_NEEDS")" ] || die "$hint"
 }
 
 # ---- build ----
@@ -214,11 +212,12 @@ build_lol() {
 
 # The kit knows what is up to date.
 build_kernel() {
-	step "guest kernel" 2500 as_vm "$PREFIX/bin/lol-guest" kernel build
+	step "guest kernel" 25 as_vm "$PREFIX/bin/lol-guest" kernel build
 }
 
 setup_begin() {
 	umask 022
+	PATH=$PATH:/usr/sbin:/sbin
 	find_directories
 	progress_begin
 }
