@@ -127,14 +127,9 @@ bool ab_eval(struct ab_str expr, int64_t *value)
 /* "(1b) - ." to "1b" */
 static struct ab_str label_of(struct ab_str expr)
 {
-	size_t n = 0;
-
 	while (expr.n && (ab_blank(*expr.p) || *expr.p == '('))
 		expr.p++, expr.n--;
-	while (n < expr.n && (ab_ident(expr.p[n]) || (expr.p[n] == '(' && n && expr.p[n - 1] == '\\') ||
-			      (expr.p[n] == ')' && n && expr.p[n - 1] == '(')))
-		n++;
-	return (struct ab_str){expr.p, n};
+	return (struct ab_str){expr.p, ab_name(expr)};
 }
 
 static bool has_label(const struct ab_unit *unit, const struct ab_stmt *s, struct ab_str wanted)

@@ -98,6 +98,16 @@ void ab_free(struct ab_unit *unit)
 	unit->scopes = NULL;
 }
 
+size_t ab_name(struct ab_str t)
+{
+	size_t i = 0;
+
+	while (i < t.n && (ab_ident(t.p[i]) || (t.p[i] == '(' && i && t.p[i - 1] == '\\') ||
+			   (t.p[i] == ')' && i && t.p[i - 1] == '(')))
+		i++;
+	return i;
+}
+
 size_t ab_label(struct ab_str t, struct ab_str *name)
 {
 	size_t i = 0;
@@ -107,10 +117,7 @@ size_t ab_label(struct ab_str t, struct ab_str *name)
 			;
 		i += i < t.n;
 	} else {
-		/* "\name\()_suffix:" of a macro */
-		while (i < t.n && (ab_ident(t.p[i]) || (t.p[i] == '(' && i && t.p[i - 1] == '\\') ||
-				   (t.p[i] == ')' && i && t.p[i - 1] == '(')))
-			i++;
+		i = ab_name(t);
 	}
 	if (!i)
 		return 0;
@@ -301,11 +308,11 @@ static void extable_field(struct scanner *s, struct ab_str operands)
 static void extable_macro(struct scanner *s, struct ab_str operands)
 {
 	const char *p = memmem(operands.p, operands.n, "type=", 5);
-	struct ab_str expr = {p + 5, 0};
+	struct ab_str expr = {p, 0};
 
 	if (!p || s->field != 2)
 		return;
-	for (; expr.p + expr.n < operands.p + operands.n && expr.p[expr.n] != ','; expr.n++)
+	for (expr.p += 5; expr.p + expr.n < operands.p + operands.n && expr.p[expr.n] != ','; expr.n++)
 		;
 	extable_field(s, expr);
 }
@@ -380,8 +387,7 @@ static void parse_body(struct scanner *s, struct ab_stmt *stmt)
 		if (q < end && *q == '{')
 			while (q < end && *q++ != '}')
 				;
-		while (q < end && (ab_ident(*q) || *q == '(' || *q == ')') && !(*q == '(' && q[-1] != '\\'))
-			q++;
+		q += ab_name((struct ab_str){q, end - q});
 		token = (struct ab_str){p, q - p};
 		while (q < end && ab_blank(*q))
 			q++;

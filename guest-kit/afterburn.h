@@ -113,6 +113,8 @@ int ab_bytes_kind(struct ab_str operands);
 int ab_scan(struct ab_unit *unit);
 struct ab_str ab_mnemonic(const struct ab_unit *unit, const struct ab_stmt *stmt);
 struct ab_str ab_operands(const struct ab_unit *unit, const struct ab_stmt *stmt);
+/* Length of the name or mnemonic that text starts with; "\()" of macro bodies is part of it. */
+size_t ab_name(struct ab_str text);
 /* Length of the label (with colon and the blanks behind it) that text starts with, 0 = none; name is set. */
 size_t ab_label(struct ab_str text, struct ab_str *name);
 void *ab_grow(void *array, size_t *cap, size_t n, size_t size);

@@ -23,3 +23,19 @@ tests_unit_test_afterburn_SOURCES = tests/unit/test-afterburn.c $(lol_afterburn_
 tests_unit_test_afterburn_CPPFLAGS = $(AM_CPPFLAGS) -iquote $(top_srcdir)/guest-kit
 tests_unit_test_afterburn_CFLAGS = $(UNIT_CFLAGS) $(LIBELF_CFLAGS) $(ZYDIS_CFLAGS)
 tests_unit_test_afterburn_LDADD = $(UNIT_LIBS) $(LIBELF_LIBS) $(ZYDIS_LIBS)
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-sites
+TESTS += tests/unit/test-sites
+endif
+tests_unit_test_sites_SOURCES = tests/unit/test-sites.c guest-kit/sites-exceptions.c $(lol_sites_reader)
+tests_unit_test_sites_CPPFLAGS = $(tests_unit_test_afterburn_CPPFLAGS)
+tests_unit_test_sites_CFLAGS = $(tests_unit_test_afterburn_CFLAGS)
+tests_unit_test_sites_LDADD = $(tests_unit_test_afterburn_LDADD)
+
+fuzz_programs += tests/fuzz/fuzz-sites tests/fuzz/fuzz-afterburn
+tests/fuzz/fuzz-sites: $(lol_sites_reader)
+tests/fuzz/fuzz-sites: FUZZ_LIBS = $(LIBELF_LIBS) $(ZYDIS_LIBS)
+tests/fuzz/fuzz-sites tests/fuzz/fuzz-afterburn: AM_CPPFLAGS += -iquote $(top_srcdir)/guest-kit
+tests/fuzz/fuzz-afterburn: $(lol_afterburn_rewriter)
+EXTRA_DIST += tests/fuzz/fuzz-sites.c tests/fuzz/fuzz-afterburn.c tests/fuzz/afterburn.dict

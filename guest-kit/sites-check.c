@@ -246,7 +246,7 @@ static void check_targets(const struct image *image, struct report *r, struct ta
 	for (size_t i = 0; i < image->n_symbols; i++) {
 		const struct site *s = site_at(image, image->symbols[i].at);
 
-		if (s && s->at.offset != image->symbols[i].at.offset)
+		if (s && s->at.offset != image->symbols[i].at.offset && !is_site_insn(s, image->symbols[i].at))
 			find(r, FINDING_ENTRY, image->symbols[i].at, NULL, "a symbol is in the middle of a region");
 	}
 	for (size_t i = 0; i < image->n_extable; i++) {
