@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+# For system tests: . "$(dirname "$0")/lib/guest.sh". On top of ../lib/common.sh:
+#
+#   initrd=$(shell_initrd)            busybox with /bin/sh, for `-- COMMAND`
+#   in_guest 60 sh -c 'exit 42'        boot -i $(shell_initrd) -- ..., stdout in $CONSOLE, stderr in $ERRORS
+#   expect_output TEXT                stdout is exactly TEXT and a newline; '' is nothing at all
+#   expect_quiet                      nothing on stderr
+#   wrong HINT ARGUMENT...            lol-run refuses: status 125, nothing on stdout, one line of the usual form with HINT
+#   tree_pids PID                     PID and all its descendants
+#   alive PID                         the process exists and is no zombie
+#   wait_for_text SECONDS TEXT FILE   until a file has a text; fails when it does not get it
+
+# shellcheck source=tests/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../../lib/common.sh"
+
+shell_initrd() {
+	local out=$LOL_TMP/shell.cpio.gz
+	[ -e "$out" ] || "$LOL_GUEST" initrd build "$out" >&2 || exit
+	echo "$out"
+}
+
+in_guest() {
+	local seconds=$1
+	shift
+	boot "$seconds" -q -m 256M -i "$(shell_initrd)" -- "$@"
+}
+
+expect_output() {
+	if [ -z "$1" ]; then
+		[ ! -s "$CONSOLE" ] || fail "stdout should be empty"
+	else
+		printf '%s\n' "$1" | cmp -s - "$CONSOLE" || fail "stdout is not exactly: $1"
+	fi
+}
+
+expect_quiet() {
+	[ ! -s "$ERRORS" ] || fail "stderr should be empty"
+}
+
+wrong() {
+	local hint=$1
+	shift
+	run timeout -k 10 30 "$LOL_RUN" "$@" </dev/null
+	[ "$STATUS" = 125 ] || fail "lol-run $*: status $STATUS, not 125"
+	[ ! -s "$CONSOLE" ] || fail "lol-run $*: wrote to stdout"
+	[ "$(wc -l <"$ERRORS")" = 1 ] || fail "lol-run $*: not one line on stderr"
+	[[ $(cat "$ERRORS") == "lol-run: "*": "*"; "* ]] || fail "lol-run $*: not 'lol-run: WHAT: WHY; HINT'"
+	grep -qiE -e "$hint" "$ERRORS" || fail "lol-run $*: stderr lacks: $hint"
+}
+
+tree_pids() {
+	local pid
+	echo "$1"
+	for pid in $(ps -o pid= --ppid "$1"); do
+		tree_pids "$pid"
+	done
+}
+
+alive() {
+	[[ $(ps -o stat= -p "$1") == [^Z]* ]]
+}
+
+wait_for_text() {
+	local i
+	for ((i = 0; i < $1 * 10; i++)); do
+		grep -qF -e "$2" "$3" 2>/dev/null && return
+		sleep 0.1
+	done
+	fail "no '$2' in ${3##*/} after $1 s"
+}
