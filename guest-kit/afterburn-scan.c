@@ -74,6 +74,22 @@ static bool contains(struct ab_str s, const char *text)
 	return memmem(s.p, s.n, text, strlen(text));
 }
 
+/* Behind blanks and C comments. */
+static const char *skip(const char *p, const char *end)
+{
+	while (p < end) {
+		if (ab_blank(*p)) {
+			p++;
+		} else if (*p == '/' && p + 1 < end && p[1] == '*') {
+			p = memmem(p + 2, end - p - 2, "*/", 2);
+			p = p ? p + 2 : end;
+		} else {
+			break;
+		}
+	}
+	return p;
+}
+
 struct ab_str ab_mnemonic(const struct ab_unit *unit, const struct ab_stmt *s)
 {
 	return (struct ab_str){unit->text + s->mnemonic, s->mnemonic_len};
@@ -81,10 +97,8 @@ struct ab_str ab_mnemonic(const struct ab_unit *unit, const struct ab_stmt *s)
 
 struct ab_str ab_operands(const struct ab_unit *unit, const struct ab_stmt *s)
 {
-	const char *p = unit->text + s->mnemonic + s->mnemonic_len, *end = unit->text + s->end;
+	const char *end = unit->text + s->end, *p = skip(unit->text + s->mnemonic + s->mnemonic_len, end);
 
-	while (p < end && ab_blank(*p))
-		p++;
 	return (struct ab_str){p, end - p};
 }
 
@@ -126,9 +140,7 @@ size_t ab_label(struct ab_str t, struct ab_str *name)
 		i++;
 	if (i == t.n || t.p[i] != ':')
 		return 0;
-	for (i++; i < t.n && ab_blank(t.p[i]); i++)
-		;
-	return i;
+	return skip(t.p + i + 1, t.p + t.n) - t.p;
 }
 
 /*
@@ -389,8 +401,7 @@ static void parse_body(struct scanner *s, struct ab_stmt *stmt)
 				;
 		q += ab_name((struct ab_str){q, end - q});
 		token = (struct ab_str){p, q - p};
-		while (q < end && ab_blank(*q))
-			q++;
+		q = skip(q, end);
 		if (!ab_is_prefix(token))
 			break;
 		p = q;
@@ -402,9 +413,7 @@ static void parse_body(struct scanner *s, struct ab_stmt *stmt)
 	}
 	stmt->mnemonic = (uint32_t)(p - text);
 	stmt->mnemonic_len = (uint8_t)(token.n < 255 ? token.n : 255);
-	const char *behind = p + token.n;
-	while (behind < end && ab_blank(*behind))
-		behind++;
+	const char *behind = skip(p + token.n, end);
 	if (!token.n || (behind < end && *behind == '='))
 		return;
 	if (token.p[0] == '.') {
@@ -472,24 +481,16 @@ int ab_scan(struct ab_unit *unit)
 	if (unit->len >= UINT32_MAX)
 		return -EFBIG;
 	while (s.p < s.end && !s.error) {
-		const char *start = s.p, *stop, *next;
+		const char *start = skip(s.p, s.end), *stop, *next;
 
-		while (start < s.end && ab_blank(*start))
-			start++;
 		if (start == s.end)
 			break;
-		if (at_line_start && (*start == '#' || (*start == '/' && start + 1 < s.end && start[1] != '*'))) {
+		if (at_line_start && (*start == '#' || *start == '/')) {
 			next = memchr(start, '\n', s.end - start);
 			stop = next ? next : s.end;
 			if (*start == '#')
 				marker(&s, (struct ab_str){start, stop - start});
 			s.p = stop < s.end ? stop + 1 : stop;
-			continue;
-		}
-		/* a C comment in front must not become part of the first label */
-		if (*start == '/' && start + 1 < s.end && start[1] == '*') {
-			next = memmem(start + 2, s.end - start - 2, "*/", 2);
-			s.p = next ? next + 2 : s.end;
 			continue;
 		}
 		stop = statement_end(start, s.end, &next);

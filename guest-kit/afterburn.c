@@ -159,22 +159,29 @@ static bool is_excluded(const char *output)
 	return true;
 }
 
-/* The assembler that we stand for: never ourselves, under whatever name or link. */
-static const char *real_assembler(char found[PATH_MAX])
+static bool is_self(const char *path)
 {
-	const char *named = getenv("LOL_AS"), *dir = getenv("PATH"), *end;
 	struct stat self, candidate;
 
-	if (named && *named)
-		return named;
-	if (stat("/proc/self/exe", &self))
-		return NULL;
+	return !stat("/proc/self/exe", &self) && !stat(path, &candidate) && candidate.st_ino == self.st_ino &&
+	       candidate.st_dev == self.st_dev;
+}
+
+/* The assembler that we stand for: never ourselves, under whatever name or link. NULL if there is none. */
+static const char *real_assembler(char found[PATH_MAX])
+{
+	const char *name = getenv("LOL_AS"), *dir = getenv("PATH"), *end;
+
+	name = name && *name ? name : "as";
+	if (strchr(name, '/'))
+		return is_self(name) ? NULL : name;
 	for (dir = dir ? dir : "/usr/bin:/bin"; dir; dir = *end ? end + 1 : NULL) {
+		struct stat st;
+
 		end = strchrnul(dir, ':');
-		if (snprintf(found, PATH_MAX, "%.*s/as", (int)(end - dir), end == dir ? "." : dir) >= PATH_MAX)
+		if (snprintf(found, PATH_MAX, "%.*s/%s", (int)(end - dir), end == dir ? "." : dir, name) >= PATH_MAX)
 			continue;
-		if (!stat(found, &candidate) && S_ISREG(candidate.st_mode) && !access(found, X_OK) &&
-		    (candidate.st_ino != self.st_ino || candidate.st_dev != self.st_dev))
+		if (!stat(found, &st) && S_ISREG(st.st_mode) && !access(found, X_OK) && !is_self(found))
 			return found;
 	}
 	return NULL;
@@ -235,8 +242,6 @@ static int read_inputs(char **argv, int argc, const struct options *o, struct ab
 static int run(const char *as, char **argv)
 {
 	execv(as, argv);
-	if (errno == ENOENT && !strchr(as, '/'))
-		execvp(as, argv);
 	return fail(as, errno);
 }
 
@@ -340,7 +345,7 @@ int main(int argc, char **argv)
 		return fputs(help, stdout) < 0;
 	as = real_assembler(found);
 	if (!as)
-		return fail("no assembler: install binutils or set LOL_AS", ENOENT);
+		return fail("no assembler other than this: install binutils or set LOL_AS", ENOENT);
 	o.is_file = calloc(argc + 1, 1);
 	if (!o.is_file)
 		return fail(argv[0], ENOMEM);

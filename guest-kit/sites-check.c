@@ -282,14 +282,15 @@ static void check_extable(const struct image *image, struct report *r)
 	}
 }
 
-static void count_feature(struct report *r, const struct alternative *a, const char *insn)
+static void count_feature(struct report *r, const struct alternative *a, bool original, const char *insn)
 {
 	struct feature_use *grown;
 
 	for (size_t i = 0; i < r->n_features; i++) {
 		struct feature_use *f = &r->features[i];
 
-		if (f->feature == a->feature && f->inverted == a->inverted && !strcmp(f->insn, insn)) {
+		if (f->feature == a->feature && f->inverted == a->inverted && f->original == original &&
+		    !strcmp(f->insn, insn)) {
 			f->n++;
 			return;
 		}
@@ -300,7 +301,7 @@ static void count_feature(struct report *r, const struct alternative *a, const c
 		return;
 	}
 	r->features = grown;
-	r->features[r->n_features++] = (struct feature_use){a->feature, a->inverted, insn, 1};
+	r->features[r->n_features++] = (struct feature_use){a->feature, a->inverted, original, insn, 1};
 }
 
 /* Does a user-access entry name this place? */
@@ -310,6 +311,20 @@ static bool is_user_access(const struct image *image, struct place at)
 		if (is_user_type(image->extable[i].type) && !place_compare(image->extable[i].at, at))
 			return true;
 	return false;
+}
+
+/* Sites that the kernel itself replaces, if the CPU has the feature. */
+static void count_originals(const struct image *image, struct report *r, const struct alternative *a)
+{
+	const struct section *s = &image->sections[a->at.section];
+
+	for (uint64_t end = a->at.offset + a->len, offset = a->at.offset; offset < end; offset++) {
+		const struct site *site = site_at(image, (struct place){a->at.section, offset});
+		const char *name = insn_decode(s->data + offset, s->size - offset).name;
+
+		if (site && is_site_insn(site, (struct place){a->at.section, offset}))
+			count_feature(r, a, true, name ? name : "(bad)");
+	}
 }
 
 /* Which features must stay hidden from the guest, as their replacements are sensitive? */
@@ -326,6 +341,7 @@ static void check_alternatives(const struct image *image, struct report *r)
 		site = a->len ? site_at(image, last) : NULL;
 		if (site && site->at.offset != last.offset)
 			find(r, FINDING_ENTRY, site->at, NULL, "an alternative ends in the middle of a region");
+		count_originals(image, r, a);
 		for (unsigned done = 0; done < a->replacement_len;) {
 			struct insn insn =
 				insn_decode(s->data + a->replacement.offset + done, a->replacement_len - done);
@@ -337,7 +353,7 @@ static void check_alternatives(const struct image *image, struct report *r)
 			if (!insn.len)
 				break;
 			if (insn.kind || insn.forbidden || (!done && insn.memory && is_user_access(image, a->at)))
-				count_feature(r, a, insn.name);
+				count_feature(r, a, false, insn.name);
 			done += insn.len;
 		}
 	}

@@ -101,13 +101,21 @@ static void text_row(FILE *f, const char *name, const unsigned count[N_KINDS], u
 	fprintf(f, "\n");
 }
 
-static void text_features(FILE *f, const struct report *r)
+static void text_features(FILE *f, const struct report *r, bool original)
 {
-	if (r->n_features)
-		fprintf(f, "\nsensitive instructions in replacements, by the CPU feature that must stay hidden:\n");
+	bool first = true;
+
 	for (size_t i = 0; i < r->n_features; i++) {
 		const struct feature_use *u = &r->features[i];
 
+		if (u->original != original)
+			continue;
+		if (first)
+			fprintf(f, "\n%s:\n",
+				original
+					? "sites in alternatives, by the CPU feature with which the kernel replaces them"
+					: "sensitive instructions in replacements, by the CPU feature that must stay hidden");
+		first = false;
 		fprintf(f, "  %s%2u*32+%-2u  %-10s %u\n", u->inverted ? "not " : "    ", u->feature / 32,
 			u->feature % 32, u->insn, u->n);
 	}
@@ -129,7 +137,8 @@ void report_text(FILE *f, const char *name, const struct image *image, const str
 			text_row(f, image->sections[i].name, per_section, n);
 	}
 	text_row(f, "all", count, total);
-	text_features(f, r);
+	text_features(f, r, false);
+	text_features(f, r, true);
 	for (unsigned k = 0; k < N_FINDING_KINDS; k++)
 		text_findings(f, image, r, k, true);
 	for (unsigned k = 0; k < N_FINDING_KINDS; k++)
@@ -205,11 +214,12 @@ void report_json(FILE *f, const char *name, const struct image *image, const str
 		json_counts(f, count);
 		comma = ",";
 	}
-	fprintf(f, "\n  },\n  \"replacements\": [");
+	fprintf(f, "\n  },\n  \"alternatives\": [");
 	for (size_t i = 0; i < r->n_features; i++)
-		fprintf(f, "%s\n    {\"feature\": %u, \"inverted\": %s, \"instruction\": \"%s\", \"count\": %u}",
+		fprintf(f,
+			"%s\n    {\"feature\": %u, \"inverted\": %s, \"in\": \"%s\", \"instruction\": \"%s\", \"count\": %u}",
 			i ? "," : "", r->features[i].feature, r->features[i].inverted ? "true" : "false",
-			r->features[i].insn, r->features[i].n);
+			r->features[i].original ? "original" : "replacement", r->features[i].insn, r->features[i].n);
 	fprintf(f, "\n  ],\n  \"findings\": [");
 	for (size_t i = 0; i < r->n_findings; i++) {
 		fprintf(f, "%s\n    ", i ? "," : "");

@@ -133,10 +133,13 @@ struct finding {
 	const char *excepted; /* reason from the exception list, or NULL */
 };
 
-/* Sensitive instructions in replacements, by the CPU feature that would put them in place. */
+/*
+ * An instruction that a CPU feature puts in place or takes away: sensitive
+ * ones in replacements, and sites in the original text of alternatives.
+ */
 struct feature_use {
 	uint16_t feature;
-	bool inverted;
+	bool inverted, original;
 	const char *insn;
 	unsigned n;
 };

@@ -173,6 +173,9 @@ static void test_layout_of_text(void **state)
 	expect("a: b:cli # ; hlt\n/* hlt */ 1:\thlt /* cli */; 2:cli;3: # cli\n/ cli\nc: .pushsection .rodata; .ascii \"cli; hlt\"; .popsection",
 	       "flags:cli priv:hlt flags:cli");
 	expect("\t/* several\n lines; cli\n */ hlt # don't\n cli", "priv:hlt flags:cli");
+	expect("1: /* x */ hlt; /* 2: */ rep /* y */; outsb; mov /* z */ %cr3,%rax /* ; */; .pushsection .rodata; .byte 0xfa /* cli */; "
+	       ".popsection",
+	       "priv:hlt priv:outsb priv:mov");
 	expect("movb $'\"',%al; cli; movb $';',%al; cmpb $'#', %al\n", "flags:cli");
 	expect(".rept 3; cli; .endr\n.irp r,rax,rbx\nmov %\\r, %cr3\n.endr",
 	       "flags:cli flags:cli flags:cli priv:mov priv:mov");
@@ -435,6 +438,8 @@ static void test_program_is_like_the_assembler(void **state)
 	assert_int_equal(sh("cd %s && echo 'cli; nonsense' | bin/as -o e.o 2>/dev/null", dir), 1);
 	assert_int_equal(sh("cd %s && bin/as absent.s -o e.o 2>/dev/null", dir), 1);
 	assert_int_equal(sh("cd %s && LOL_AS=/nonexistent bin/as -o e.o </dev/null 2>/dev/null", dir), 125);
+	assert_int_equal(sh("cd %s && LOL_AS=bin/as bin/as -o e.o </dev/null 2>/dev/null", dir), 125);
+	assert_int_equal(sh("cd %s && PATH=$PWD/bin:$PATH LOL_AS=as bin/as -o e.o </dev/null", dir), 0);
 	assert_int_equal(sh("./lol-afterburn --help | grep -q LOL_AS && ./lol-afterburn --version-lol | grep -q ABI"),
 			 0);
 	/* line numbers of messages are those of the text */
