@@ -167,7 +167,7 @@ static int make_memory(struct machine *m, struct lol_error *err)
 
 	m->ram_fd = memfd("lol-ram", mem, true);
 	m->ctl_fd = memfd("lol-ctl", ALIGN_UP(sizeof(struct kctl), PAGE_SIZE), false);
-	m->ushare_fd = memfd("lol-ushare", (uint64_t)MAX_U * USHARE_SIZE, false);
+	m->ushare_fd = memfd("lol-ushare", UBELLS_OFFSET + PAGE_SIZE, false);
 	m->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (m->ram_fd < 0 || m->ctl_fd < 0 || m->ushare_fd < 0 || m->doorbell < 0)
 		return lol_error(err, -errno, "guest memory: %s; LoL needs memfd_create and %llu MiB", strerror(errno), (unsigned long long)(mem >> 20));

@@ -3,9 +3,8 @@
 #include "config.h"
 #include "drop_root.h"
 #include "error.h"
+#include "machine.h"
 #include "options.h"
-
-int machine_run(const struct lol_options *opts); /* an exit status, see enum lol_exit */
 
 /* What was only to be printed must have reached its reader. */
 static int printed(void)

@@ -100,6 +100,7 @@ struct vcpu {
 	int timer;                     /* timer_t of the host */
 	bool timer_armed;
 	_Atomic uint32_t event;        /* bumped by whatever wakes a halted vCPU; a futex */
+	struct uproc *last_u;          /* the U that had its turn last, maybe still spinning */
 	_Atomic(struct uproc *) in_user; /* the U that runs guest code for this vCPU now */
 	gva_t last_pf;                 /* user address of the #PF that was injected last, 0: none */
 	uint32_t last_pf_access;

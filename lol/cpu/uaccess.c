@@ -280,7 +280,8 @@ static bool op_reads_only(const struct insn *in)
 static void fault(struct vcpu *v, struct gregs *g, const struct insn *in, gva_t bad, uint32_t error)
 {
 	STAT(user_access_faults);
-	if (kctl->verbose) k_log("uaccess fault at %lx op %u va %lx err %x rcx %lx rdi %lx rsi %lx cr3 %lx", in->va, in->op, bad, error, g->r[RCX], g->r[RDI], g->r[RSI], v->cr3);
+	if (kctl->verbose > 1)
+		k_log("uaccess fault at %lx op %u va %lx err %x rcx %lx rdi %lx rsi %lx cr3 %lx", in->va, in->op, bad, error, g->r[RCX], g->r[RDI], g->r[RSI], v->cr3);
 	g->rip = in->va;
 	if (bad >= 1ull << 47)
 		inject_gp(v, g, 0, 0);
@@ -297,11 +298,16 @@ static bool string_copy(struct vcpu *v, struct gregs *g, const struct insn *in)
 
 	while (left) {
 		gva_t user = in->to_user ? g->r[RDI] : g->r[RSI];
-		uint8_t *kernel = (uint8_t *)(in->to_user ? g->r[RSI] : g->r[RDI]);
+		gva_t other = in->to_user ? g->r[RSI] : g->r[RDI];
 		uint64_t n = MIN(left, PAGE_SIZE - (user & ~PAGE_MASK));
+		n = MIN(n, PAGE_SIZE - (other & ~PAGE_MASK));
+		uint8_t *kernel = k_ptr(other);
+		if (!kernel) { /* a wild pointer of the guest kernel's */
+			fault(v, g, in, other, in->to_user ? 0 : PFEC_W);
+			return false;
+		}
 		if (in->size > 1)
 			n = n >= in->size ? n & ~(uint64_t)(in->size - 1) : in->size;
-		/* The kernel side is touched natively: a fault there is K's own fill. */
 		bool ok = in->to_user ? user_write(v, user, kernel, n, &bad, &error) : user_read(v, user, kernel, n, &bad, &error);
 		if (!ok) {
 			fault(v, g, in, bad, error);

@@ -6,7 +6,7 @@
  *
  *  - The filter (usandbox.c) lets system calls through at three instructions
  *    only: the one that runs K's batch (each call must carry the secret in
- *    argument bits), and futex wait and wake on this U's own turn word.
+ *    argument bits), and futex wait and wake on turn and bells.
  *  - The secret is in registers and in the batch only while the stub runs it;
  *    the batch is wiped and the registers are cleared before guest code runs.
  *    A kick that arrives meanwhile wipes the registers in its signal frame and
@@ -164,14 +164,18 @@ stub_wait:
 	pause
 	dec	%ecx
 	jnz	1b
+stub_sleep:
+	lea	(us_base + USHARE_SIZE)(%rip), %rdi
+	mov	US(US_SLOT), %eax
+	and	$(MAX_U - 1), %eax
+	lea	(%rdi,%rax,4), %rdi
+	mov	(%rdi), %edx
 	mov	$1, %eax
 	xchg	%eax, US(US_U_SLEEPS)
 	cmpl	$TURN_U, US(US_TURN)
 	je	3f
 	mov	$NR_futex, %eax
-	lea	US(US_TURN), %rdi
 	xor	%esi, %esi
-	mov	$TURN_K, %edx
 	xor	%r10d, %r10d
 	xor	%r8d, %r8d
 	xor	%r9d, %r9d
@@ -179,8 +183,30 @@ stub_wait:
 	.globl stub_sys_wait
 stub_sys_wait:
 	jmp	stub_wait
+
+/* K goes on with another U on this CPU: ring its bell, then make room. */
+stub_handoff:
+	mov	$TURN_K, %eax
+	xchg	%eax, US(US_TURN)
+	lea	(us_base + USHARE_SIZE)(%rip), %rdi
+	mov	US(US_NEXT), %eax
+	and	$(MAX_U - 1), %eax
+	lea	(%rdi,%rax,4), %rdi
+	mov	$NR_futex, %eax
+	mov	$1, %esi
+	mov	$1, %edx
+	xor	%r10d, %r10d
+	xor	%r8d, %r8d
+	xor	%r9d, %r9d
+	syscall
+	.globl stub_sys_ring
+stub_sys_ring:
+	jmp	stub_sleep
+
 3:	movl	$0, US(US_U_SLEEPS)
 	mov	US(US_CMD), %ebp
+	test	$UCMD_HANDOFF, %ebp
+	jnz	stub_handoff
 	test	$UCMD_BASES, %ebp
 	jz	4f
 	mov	US(US_FSBASE), %rax
@@ -288,7 +314,7 @@ stub_start:
 	sub	%rdi, %rsi
 	syscall
 	mov	$NR_munmap, %eax
-	movabs	$(USHARE_BASE + USHARE_SIZE), %rdi
+	movabs	$(UBELLS_BASE + 0x1000), %rdi
 	movabs	$0x7ffffffff000, %rsi
 	sub	%rdi, %rsi
 	syscall
@@ -321,5 +347,5 @@ stub_end:
 	.balign 8
 	.globl stub_table
 stub_table:
-	.quad	stub_handler, stub_restorer, stub_start, stub_sys_batch, stub_sys_wait, stub_sys_wake
+	.quad	stub_handler, stub_restorer, stub_start, stub_sys_batch, stub_sys_wait, stub_sys_wake, stub_sys_ring
 	.section .note.GNU-stack, "", @progbits

@@ -16,6 +16,7 @@ static struct uproc pool[POOL_MAX];
 static unsigned pool_used;
 static uint64_t clock_now;
 static uint8_t *slices; /* the ushare memfd */
+#define U_SPIN 2000     /* turns of the wait loop, about 25 ns each */
 
 /* Shadow nodes: one reserved stretch of memory, handed out by page. */
 #define SHNODE_MAX 65536
@@ -25,9 +26,14 @@ static uint32_t nodes_used;
 void upool_init(void)
 {
 	nodes = mmap(NULL, sizeof(*nodes) * SHNODE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	slices = mmap(NULL, (size_t)MAX_U * USHARE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, FD_USHARE, 0);
+	slices = mmap(NULL, UBELLS_OFFSET + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, FD_USHARE, 0);
 	if (nodes == MAP_FAILED || slices == MAP_FAILED)
 		k_stop(KSTOP_START, "cannot reserve memory for the shadow tables");
+}
+
+_Atomic uint32_t *upool_bell(unsigned slot)
+{
+	return (_Atomic uint32_t *)(slices + UBELLS_OFFSET) + slot;
 }
 
 struct shnode *shnode_alloc(void)
@@ -84,7 +90,8 @@ static bool start(struct vcpu *v, struct uproc *u)
 	for (unsigned i = 0; i < sizeof(*s) / 8; i++)
 		((volatile uint64_t *)s)[i] = 0;
 	atomic_store(&s->turn, TURN_U);
-	s->spin = 2000;
+	s->spin = kctl->spin_us ? U_SPIN : 0;
+	s->slot = u->slot;
 	if (sys3(SYS_getrandom, u->secret, sizeof(u->secret), 0) != sizeof(u->secret))
 		k_bug("getrandom failed");
 	u->pidfd = ask_zygote(u);

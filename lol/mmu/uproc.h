@@ -36,6 +36,7 @@ struct uproc {
 	unsigned queued;  /* operations in the batch */
 	uint32_t secret[8];
 	bool alive;
+	bool handing_off; /* has been told to ring another's bell, may not have done so yet */
 	bool resync;      /* compare everything with the tables before guest code runs */
 	unsigned ninval;
 	gva_t inval[INVAL_MAX];
@@ -57,6 +58,7 @@ void umap_drop(struct vcpu *v, struct uproc *u); /* forget and unmap everything 
 bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd);
 
 /* upool.c */
+_Atomic uint32_t *upool_bell(unsigned slot);
 struct shnode *shnode_alloc(void); /* zeroed, NULL when the bound is reached */
 void shnode_free(struct shnode *n);
 

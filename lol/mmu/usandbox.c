@@ -8,11 +8,13 @@
  *  - at stub_sys_batch: mmap, munmap, mprotect with the secret in the argument
  *    bits that the kernel ignores (mmap: upper halves of prot, flags and fd;
  *    munmap: arguments 3 and 4; mprotect: arguments 4 and 5);
- *  - at stub_sys_wait and stub_sys_wake: futex on the U's own turn word.
+ *  - at stub_sys_wait, stub_sys_wake, stub_sys_ring: futex wait on a bell, wake on the own turn word, wake on a bell.
  *
  * Everything else is SIGSYS: a guest system call.
  */
 #include "usandbox.h"
+
+#include "types.h"
 
 #include <linux/audit.h>
 #include <linux/futex.h>
@@ -82,8 +84,12 @@ unsigned usandbox_filter(struct sock_filter *f, const uint64_t secret[4])
 {
 	struct emit e = {f, 0};
 	uint64_t batch = stub_table[STUB_SYS_BATCH];
-	uint64_t ips[2] = {stub_table[STUB_SYS_WAIT], stub_table[STUB_SYS_WAKE]};
-	uint32_t futex_ops[2] = {FUTEX_WAIT, FUTEX_WAKE};
+	const struct {
+		uint64_t ip, page;
+		uint32_t op;
+	} futex[] = {{stub_table[STUB_SYS_WAIT], UBELLS_BASE, FUTEX_WAIT},
+		     {stub_table[STUB_SYS_WAKE], USHARE_BASE, FUTEX_WAKE},
+		     {stub_table[STUB_SYS_RING], UBELLS_BASE, FUTEX_WAKE}};
 
 	demand_word(&e, offsetof(struct seccomp_data, arch), AUDIT_ARCH_X86_64);
 	demand_word(&e, IP_LO + 4, (uint32_t)(batch >> 32)); /* all of the stub has the same upper half */
@@ -113,15 +119,17 @@ unsigned usandbox_filter(struct sock_filter *f, const uint64_t secret[4])
 	op(&e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
 	e.f[not_batch].jf = (uint8_t)(e.n - not_batch - 1);
 
-	/* Sleep and wake. */
-	for (int i = 0; i < 2; i++) {
+	/* Sleep on a bell, wake K, ring a bell: futex words in the slice's first page and in the page of bells. */
+	for (unsigned i = 0; i < ARRAY_LEN(futex); i++) {
 		load(&e, IP_LO);
-		op(&e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (uint32_t)ips[i]);
+		op(&e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (uint32_t)futex[i].ip);
 		unsigned other = e.n - 1;
 		demand_word(&e, offsetof(struct seccomp_data, nr), SYS_futex);
-		demand_word(&e, ARG_LO(0), (uint32_t)(USHARE_BASE + US_TURN));
 		demand_word(&e, ARG_HI(0), (uint32_t)((uint64_t)USHARE_BASE >> 32));
-		demand_word(&e, ARG_LO(1), futex_ops[i]);
+		load(&e, ARG_LO(0));
+		op(&e, BPF_ALU | BPF_AND | BPF_K, 0, 0, 0xfffff000);
+		demand(&e, (uint32_t)futex[i].page);
+		demand_word(&e, ARG_LO(1), futex[i].op);
 		allow(&e);
 		e.f[other].jf = (uint8_t)(e.n - other - 1);
 	}

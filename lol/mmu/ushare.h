@@ -20,6 +20,12 @@
 #define USHARE_ALTSTACK 0x4000      /* offset */
 #define USHARE_ALTSTACK_SIZE 0xc000
 #define MAX_U 256
+/*
+ * One page of bells behind the slices, mapped by every U: the futex words that U's sleep on. Any guest program can
+ * write them, which wakes a U for nothing or makes it look again; whose turn it is stands in the slice.
+ */
+#define UBELLS_BASE (USHARE_BASE + USHARE_SIZE)
+#define UBELLS_OFFSET (MAX_U * USHARE_SIZE) /* in the memfd */
 
 #define U_FD_RAM 3
 
@@ -37,6 +43,7 @@
 #define UCMD_XRSTOR 4
 #define UCMD_BASES 8
 #define UCMD_RESUME 16
+#define UCMD_HANDOFF 32 /* alone: wake the U whose bell is named, then sleep; nothing is reported */
 
 #define U_SIG_KICK 10 /* SIGUSR1 */
 
@@ -56,6 +63,8 @@
 #define US_REGS 64
 #define US_SI_ARCH 256
 #define US_DEAD 260
+#define US_SLOT 264
+#define US_NEXT 268
 
 /* index in regs[]: the order of the host's gregset_t, so that the handler copies in one go */
 #define UR_R8 0
@@ -89,9 +98,9 @@
 #include <stdint.h>
 
 struct ushare {
-	_Atomic uint32_t turn;     /* TURN_*: whose turn it is; a futex */
-	_Atomic uint32_t u_sleeps; /* U is (about to be) in futex(turn) */
-	_Atomic uint32_t k_sleeps; /* K likewise */
+	_Atomic uint32_t turn;     /* TURN_*: whose turn it is; K's futex */
+	_Atomic uint32_t u_sleeps; /* U sleeps on its bell, or is about to */
+	_Atomic uint32_t k_sleeps; /* K sleeps on turn, likewise */
 	uint32_t why;              /* [U] */
 	uint32_t cmd;              /* [K] */
 	uint32_t batch_n;          /* [K] operations queued */
@@ -105,6 +114,8 @@ struct ushare {
 	char pad2[US_SI_ARCH - US_REGS - UR_COUNT * 8];
 	uint32_t sys_arch;          /* [U] AUDIT_ARCH of a trapped system call */
 	_Atomic uint32_t dead;     /* [zygote] the process has ended */
+	uint32_t slot;             /* [K] number of the bell */
+	uint32_t next;             /* [K] UCMD_HANDOFF: whose bell to ring */
 };
 
 struct ubatch_op {
@@ -117,9 +128,11 @@ _Static_assert(offsetof(struct ushare, fsbase) == US_FSBASE, "layout");
 _Static_assert(offsetof(struct ushare, regs) == US_REGS, "layout");
 _Static_assert(offsetof(struct ushare, sys_arch) == US_SI_ARCH, "layout");
 _Static_assert(offsetof(struct ushare, dead) == US_DEAD, "layout");
+_Static_assert(offsetof(struct ushare, next) == US_NEXT, "layout");
+_Static_assert(MAX_U * 4 <= 4096, "one page of bells");
 
 /* Addresses in the stub, for the zygote: see stub.S. */
-enum { STUB_HANDLER, STUB_RESTORER, STUB_START, STUB_SYS_BATCH, STUB_SYS_WAIT, STUB_SYS_WAKE };
+enum { STUB_HANDLER, STUB_RESTORER, STUB_START, STUB_SYS_BATCH, STUB_SYS_WAIT, STUB_SYS_WAKE, STUB_SYS_RING };
 extern const uint64_t stub_table[];
 
 /* A request to the zygote over FD_ZYGOTE (K to zygote), answered by one byte 0 and a pidfd. */
