@@ -10,7 +10,8 @@
 #   tests_unit_test_pic_CFLAGS = $(UNIT_CFLAGS)
 #   tests_unit_test_pic_LDADD = $(UNIT_LIBS)
 #
-# and a fuzz target, tests/fuzz/fuzz-NAME.c with perhaps a dictionary tests/fuzz/NAME.dict, like this:
+# and a fuzz target, tests/fuzz/fuzz-NAME.c with perhaps a dictionary tests/fuzz/NAME.dict and a directory of inputs
+# tests/fuzz/seeds-NAME, like this:
 #
 #   fuzz_programs += tests/fuzz/fuzz-elf
 #   tests/fuzz/fuzz-elf: lol/elf.c lol/elf.h
@@ -63,12 +64,12 @@ if HAVE_FUZZER
 fuzz-programs: $(fuzz_programs)
 fuzz: $(fuzz_programs)
 	@set -e; for program in $(fuzz_programs); do \
-		name=$${program##*/fuzz-}; dict=$(srcdir)/tests/fuzz/$$name.dict; \
+		name=$${program##*/fuzz-}; dict=$(srcdir)/tests/fuzz/$$name.dict; seeds=$(srcdir)/tests/fuzz/seeds-$$name; \
 		$(MKDIR_P) tests/fuzz/corpus-$$name; \
 		echo "$$program, $(FUZZ_SECONDS) s"; \
 		$$program -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=4096 -print_final_stats=1 \
 			-artifact_prefix=tests/fuzz/$$name- $$(test -e $$dict && echo -dict=$$dict) \
-			tests/fuzz/corpus-$$name; \
+			tests/fuzz/corpus-$$name $$(test -d $$seeds && echo $$seeds); \
 	done
 else
 fuzz-programs:
