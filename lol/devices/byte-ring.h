@@ -78,15 +78,28 @@ static inline bool byte_ring_was_empty(const struct byte_ring_end *r, uint32_t n
 	return r->pos - tail <= n || r->pos - tail > r->size;
 }
 
-/* Consumer: take up to len bytes; returns how many. */
-static inline size_t byte_ring_read(struct byte_ring_end *r, uint8_t *bytes, size_t len)
+/* Consumer: copy up to len bytes and leave them in the ring; returns how many. */
+static inline size_t byte_ring_peek(const struct byte_ring_end *r, uint8_t *bytes, size_t len)
 {
 	uint32_t used = byte_ring_used(r), n = len < used ? (uint32_t)len : used;
 	for (uint32_t i = 0; i < n; i++)
 		bytes[i] = r->bytes[(r->pos + i) & (r->size - 1)];
-	r->pos += n;
+	return n;
+}
+
+/* Consumer: n of the bytes that were peeked are done with. Never give bytes back: their room may be in use again. */
+static inline void byte_ring_consume(struct byte_ring_end *r, size_t n)
+{
+	r->pos += (uint32_t)n;
 	if (n)
 		atomic_store_explicit(&r->ring->tail, r->pos, memory_order_seq_cst);
+}
+
+/* Consumer: take up to len bytes; returns how many. */
+static inline size_t byte_ring_read(struct byte_ring_end *r, uint8_t *bytes, size_t len)
+{
+	size_t n = byte_ring_peek(r, bytes, len);
+	byte_ring_consume(r, n);
 	return n;
 }
 

@@ -25,3 +25,60 @@ lol_serial_sources = lol/devices/serial8250.c lol/devices/serial8250.h
 
 lol_run_SOURCES += $(lol_devices_sources)
 lol_run_LDADD += $(URING_LIBS) -lpthread
+
+# ---- unit tests ----
+
+lol_virtio_sources = \
+	lol/devices/bus.c lol/devices/report.c lol/devices/virtio.c lol/devices/virtio-mmio.c lol/devices/virtqueue.c lol/loop.c
+lol_blk_sources = lol/devices/aio.c lol/devices/blk-image.c lol/devices/virtio-blk.c
+lol_terminal_sources = lol/outstream.c lol/terminal.c
+
+devices_tests = tests/unit/test-devices tests/unit/test-devices-command tests/unit/test-devices-terminal \
+	tests/unit/test-virtio tests/unit/test-virtio-blk tests/unit/test-virtio-console
+if HAVE_CMOCKA
+check_PROGRAMS += $(devices_tests)
+TESTS += $(devices_tests)
+endif
+
+tests_unit_test_devices_SOURCES = tests/unit/test-devices.c lol/devices/bus.c lol/devices/power.c lol/devices/rtc.c \
+	lol/devices/serial8250.c lol/loop.c
+tests_unit_test_devices_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_devices_LDADD = $(UNIT_LIBS) -lpthread
+
+tests_unit_test_devices_command_SOURCES = tests/unit/test-devices-command.c tests/unit/test-virtio-driver.h lol/command.c \
+	lol/devices/virtio-console.c $(lol_terminal_sources) $(lol_virtio_sources)
+tests_unit_test_devices_command_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_devices_command_LDADD = $(UNIT_LIBS)
+
+tests_unit_test_devices_terminal_SOURCES = tests/unit/test-devices-terminal.c $(lol_terminal_sources) lol/loop.c
+tests_unit_test_devices_terminal_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_devices_terminal_LDADD = $(UNIT_LIBS) -lutil
+
+tests_unit_test_virtio_SOURCES = tests/unit/test-virtio.c tests/unit/test-virtio-driver.h $(lol_virtio_sources)
+tests_unit_test_virtio_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_virtio_LDADD = $(UNIT_LIBS)
+
+tests_unit_test_virtio_blk_SOURCES = tests/unit/test-virtio-blk.c tests/unit/test-virtio-driver.h $(lol_blk_sources) \
+	$(lol_virtio_sources)
+tests_unit_test_virtio_blk_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_virtio_blk_LDADD = $(UNIT_LIBS) $(URING_LIBS) -lpthread
+
+tests_unit_test_virtio_console_SOURCES = tests/unit/test-virtio-console.c tests/unit/test-virtio-driver.h \
+	lol/devices/virtio-console.c lol/devices/virtio-rng.c $(lol_virtio_sources)
+tests_unit_test_virtio_console_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_virtio_console_LDADD = $(UNIT_LIBS)
+
+# ---- fuzz target: well-formed beginnings of each device are its seeds ----
+
+virtio_seeds = tests/fuzz/seeds-virtio/blk-reset-ro tests/fuzz/seeds-virtio/blk-reset-rw tests/fuzz/seeds-virtio/blk-reset-snapshot \
+	tests/fuzz/seeds-virtio/blk-ro tests/fuzz/seeds-virtio/blk-rw tests/fuzz/seeds-virtio/blk-snapshot \
+	tests/fuzz/seeds-virtio/console tests/fuzz/seeds-virtio/rng
+
+fuzz_programs += tests/fuzz/fuzz-virtio
+tests/fuzz/fuzz-virtio: $(lol_blk_sources) $(lol_virtio_sources) lol/devices/virtio-console.c lol/devices/virtio-rng.c \
+	tests/fuzz/corpus-virtio/rng
+tests/fuzz/fuzz-virtio: FUZZ_LIBS = $(URING_LIBS) -lpthread
+tests/fuzz/corpus-virtio/rng: $(virtio_seeds)
+	@$(MKDIR_P) tests/fuzz/corpus-virtio
+	@for seed in $(virtio_seeds); do cp $(srcdir)/$$seed tests/fuzz/corpus-virtio/; done
+EXTRA_DIST += tests/fuzz/fuzz-virtio.c $(virtio_seeds)

@@ -266,6 +266,13 @@ static void test_ring(void **state)
 	pthread_join(thread, NULL);
 	assert_int_equal(byte_ring_used(&out), 0);
 	assert_int_equal(byte_ring_room(&in), RING);
+	assert_true(byte_ring_put(&in, 'a') && byte_ring_was_empty(&in, 1));
+	assert_true(byte_ring_put(&in, 'b') && !byte_ring_was_empty(&in, 1));
+	assert_int_equal(byte_ring_peek(&out, bytes, 10), 2);
+	assert_int_equal(byte_ring_room(&in), RING - 2);
+	byte_ring_consume(&out, 1);
+	assert_int_equal(byte_ring_room(&in), RING - 1);
+	assert_true(byte_ring_get(&out, bytes) && bytes[0] == 'b');
 }
 
 static void test_ring_hostile(void **state)

@@ -201,6 +201,27 @@ static void test_ranges(void **state)
 	shutdown();
 }
 
+/* tmpfs has no FALLOC_FL_ZERO_RANGE: zeroes are written. */
+static void test_zeroes_by_writing(void **state)
+{
+	(void)state;
+	strcpy(path, "/dev/shm/test-virtio-blk-XXXXXX");
+	int fd = mkstemp(path);
+	if (fd < 0)
+		skip();
+	assert_int_equal(ftruncate(fd, 4 << 20), 0);
+	close(fd);
+	boot(false, false, all);
+	write_sectors(0, 1, 0x44);
+	write_sectors(5000, 600, 0x55);
+	struct virtio_blk_discard_write_zeroes r = {.sector = 1, .num_sectors = 5500};
+	assert_int_equal(ranges(VIRTIO_BLK_T_WRITE_ZEROES, &r, 1), VIRTIO_BLK_S_OK);
+	expect_sectors(0, 1, 0x44);
+	expect_sectors(5000, 501, 0);
+	expect_sectors(5501, 99, 0x55);
+	shutdown();
+}
+
 static void test_read_only(void **state)
 {
 	(void)state;
@@ -465,6 +486,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_basic), cmocka_unit_test(test_out_of_range), cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_zeroes_by_writing),
 		cmocka_unit_test(test_read_only), cmocka_unit_test(test_snapshot), cmocka_unit_test(test_framing),
 		cmocka_unit_test(test_many_in_flight), cmocka_unit_test(test_reset_in_flight),
 		cmocka_unit_test(test_write_through), cmocka_unit_test(test_host_errors), cmocka_unit_test(test_images),
