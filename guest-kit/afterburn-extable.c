@@ -170,7 +170,7 @@ static ssize_t find_label(const struct ab_unit *unit, const struct ab_entry *e)
 	return -1;
 }
 
-/* The instruction that statement i names: its own or the next one of its section and macro body; -1 if there is none. */
+/* The instruction that statement i names: its own or the next one of its section and macro body; -1 if none. */
 static ssize_t instruction_at(const struct ab_unit *unit, size_t i)
 {
 	const struct ab_stmt *first = &unit->stmts[i];

@@ -269,7 +269,7 @@ static const char *read_extable(struct image *image)
 	return NULL;
 }
 
-/* Linux 6.1 has 16 bits of feature and inversion, 6.4 and later 32; the one that makes sense of all entries is right. */
+/* Linux 6.1 has 16 bits for feature and inversion, 6.4 and later 32; the layout that fits all entries is right. */
 static bool try_alternatives(struct image *image, const struct section *s, unsigned entry)
 {
 	unsigned flag_bytes = entry - 10;

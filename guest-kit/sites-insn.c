@@ -134,7 +134,7 @@ static uint8_t kind_by_mnemonic(ZydisMnemonic m)
 	}
 }
 
-/* Would do something to the host's thread, or end in a signal that nobody expects; stac and clac belong in replacements. */
+/* Acts on the host's thread, or ends in a signal that nobody expects; stac and clac belong in replacements. */
 static bool is_forbidden(ZydisMnemonic m)
 {
 	switch (m) {
