@@ -7,7 +7,8 @@
  * cannot imitate); FSGSBASE, INVPCID, RDPID (silent or dear in ring 3); XSAVEC, XSAVES,
  * XSAVEOPT, XGETBV1 (standard format only, the IVMM moves whole images); MONITOR, MCE,
  * MCA, MTRR, PAT, thermal and performance leaves (no such device); speculation controls
- * (the host's business). FSRM and FSRS are forced on: the IVMM does the user copies.
+ * (the host's business). FSRM and FSRS are forced on and ERMS off: the IVMM does the user copies, and one site each
+ * is all they need.
  */
 #include <cpuid.h>
 
@@ -79,7 +80,7 @@ static void leaf7(uint32_t sub, uint32_t o[4])
 	const uint32_t avx512b = bit(16) | bit(17) | bit(21) | bit(28) | bit(30) | bit(31);
 
 	if (sub == 0) {
-		uint32_t ebx = bit(3) | bit(5) | bit(8) | bit(9) | bit(18) | bit(19) | bit(23) | bit(24) | bit(29);
+		uint32_t ebx = bit(3) | bit(5) | bit(8) | bit(18) | bit(19) | bit(23) | bit(24) | bit(29);
 		uint32_t ecx = bit(8) | bit(9) | bit(10);
 		if (!(xcr0 & 4))
 			ebx &= ~bit(5);
@@ -88,7 +89,7 @@ static void leaf7(uint32_t sub, uint32_t o[4])
 			ecx |= bit(1) | bit(6) | bit(11) | bit(12) | bit(14);
 		}
 		o[0] = MIN(o[0], 1u);
-		o[1] = (o[1] & ebx) | bit(9);
+		o[1] &= ebx;
 		o[2] &= ecx;
 		o[3] = bit(4);
 		if (o[0] == 0)
