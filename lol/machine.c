@@ -380,7 +380,8 @@ static int verdict(struct machine *m, int how)
 	console_drain(m);
 	if (how >= RUN_STATUS)
 		return how - RUN_STATUS;
-	if (m->panicked) {
+	/* A panic early in the boot, before the kernel has its notifier, is a reset behind these words. */
+	if (m->panicked || (how == RUN_RESET && console_tail_has(m, "Kernel panic - not syncing"))) {
 		console_show_tail(m);
 		return lol_fail(LOL_EXIT_PANIC, "guest kernel: panicked; its last lines are above");
 	}

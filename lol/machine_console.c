@@ -78,6 +78,16 @@ void console_show_tail(struct machine *m)
 	fputc('\n', stderr);
 }
 
+bool console_tail_has(struct machine *m, const char *text)
+{
+	char copy[TAIL_SIZE];
+	size_t n = m->tail_at < TAIL_SIZE ? m->tail_at : TAIL_SIZE, start = m->tail_at - n;
+
+	for (size_t i = 0; i < n; i++)
+		copy[i] = m->tail[(start + i) % TAIL_SIZE];
+	return memmem(copy, n, text, strlen(text)) != NULL;
+}
+
 /* ---- input ---- */
 
 static size_t on_input(void *ctx, const uint8_t *bytes, size_t len)

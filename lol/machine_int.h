@@ -62,6 +62,7 @@ int console_create(struct machine *m, struct lol_error *err);
 void console_destroy(struct machine *m);
 void console_drain(struct machine *m); /* what the serial port has sent goes to its terminal */
 void console_show_tail(struct machine *m);
+bool console_tail_has(struct machine *m, const char *text);
 int command_status(struct machine *m); /* exit status when the guest has powered off */
 
 /* machine_init.c: lol-init and what it is told. */
