@@ -68,7 +68,10 @@ void command_destroy(struct command *c);
 void command_ports(struct command *c, struct console_port_config ports[COMMAND_PORTS]);
 void command_set_console(struct command *c, struct virtio_dev *console);
 
-/* The guest has powered off or is gone: what it has sent is still written, then done() is called, perhaps at once. */
+/*
+ * The guest has powered off or is gone; outside of loop_run(). What it has sent is still written, however slow our reader
+ * is (signals have their default effect meanwhile), then done() is called, unless it was before.
+ */
 void command_guest_stopped(struct command *c);
 
 struct terminal *command_terminal(struct command *c); /* for terminal_message() */

@@ -428,6 +428,21 @@ struct terminal *terminal_create(const struct terminal_config *config)
 	return NULL;
 }
 
+void terminal_flush(struct terminal *t)
+{
+	/* A reader may take its time, and the user may lose patience: signals work as usual meanwhile. */
+	sigset_t ending, old;
+	sigemptyset(&ending);
+	for (size_t i = 0; i < ARRAY_LEN(ending_signals); i++)
+		sigaddset(&ending, ending_signals[i]);
+	t->prompting = false;
+	if (t->watches_keys)
+		terminal_restore();
+	pthread_sigmask(SIG_UNBLOCK, &ending, &old);
+	outstream_flush(t->out);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
 void terminal_destroy(struct terminal *t)
 {
 	if (!t)
@@ -438,14 +453,7 @@ void terminal_destroy(struct terminal *t)
 		loop_del_fd(t->loop, t->in_fd);
 	unwatch_signals(t);
 	if (t->out) {
-		/* A reader may take its time; the user may lose patience: signals work as usual now. */
-		sigset_t ending, old;
-		sigemptyset(&ending);
-		for (size_t i = 0; i < ARRAY_LEN(ending_signals); i++)
-			sigaddset(&ending, ending_signals[i]);
-		pthread_sigmask(SIG_UNBLOCK, &ending, &old);
-		outstream_flush(t->out);
-		pthread_sigmask(SIG_SETMASK, &old, NULL);
+		terminal_flush(t);
 		outstream_destroy(t->out);
 	}
 	free(t);

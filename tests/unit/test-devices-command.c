@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/virtio_console.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -279,7 +280,6 @@ static void test_slow_stdout(void **state)
 	/* The guest powers off and resets its devices. */
 	reg_write(&g, VIRTIO_MMIO_STATUS, 0);
 	memset(at(&g, gpa, sizeof(data)), 0, sizeof(data));
-	command_guest_stopped(cmd);
 	spin(3);
 	assert_int_equal(dones, 0);
 	size_t n = 0;
@@ -293,6 +293,60 @@ static void test_slow_stdout(void **state)
 	assert_memory_equal(seen, data, sizeof(data));
 	assert_int_equal(done_status, 0);
 	stop();
+}
+
+struct late_reader {
+	int fd;
+	size_t bytes;
+};
+
+static void *read_late(void *arg)
+{
+	struct late_reader *r = arg;
+	static char bytes[1 << 16];
+	ssize_t n;
+	usleep(50000);
+	while ((n = read(r->fd, bytes, sizeof(bytes))) > 0)
+		r->bytes += (size_t)n;
+	return NULL;
+}
+
+/* The same when the guest is gone and the loop no longer runs. */
+static void test_slow_reader_after_the_end(void **state)
+{
+	(void)state;
+	start();
+	gpa_t gpa = guest_alloc(&g, 400000);
+	for (unsigned i = 0; i < 8; i++) {
+		queue_add(&tx[OUT], (struct buffer[]){{gpa, 50000}}, 1, 0);
+		queue_add(&tx[ERR], (struct buffer[]){{gpa, 40000}}, 1, 0);
+	}
+	agent_says("exit 9\n");
+	spin(3);
+	assert_int_equal(dones, 0);
+	struct late_reader readers[2] = {{out[0], 0}, {errs[0], 0}};
+	pthread_t threads[2];
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, read_late, &readers[i]), 0);
+	command_guest_stopped(cmd);
+	assert_int_equal(dones, 1);
+	assert_int_equal(done_status, 9);
+	close(out[1]);
+	close(errs[1]);
+	out[1] = errs[1] = -1;
+	struct virtio_dev *dev = g.dev;
+	g.dev = NULL;
+	virtio_destroy(dev);
+	command_destroy(cmd); /* closes the last descriptors of the pipes' writing ends */
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(readers[0].bytes, 400000);
+	assert_int_equal(readers[1].bytes, 320000);
+	guest_end(&g);
+	close(in[0]);
+	close(in[1]);
+	close(out[0]);
+	close(errs[0]);
 }
 
 static void test_stdout_reader_goes(void **state)
@@ -401,7 +455,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_job), cmocka_unit_test(test_streams), cmocka_unit_test(test_long_input),
-		cmocka_unit_test(test_slow_stdout), cmocka_unit_test(test_stdout_reader_goes), cmocka_unit_test(test_endings),
+		cmocka_unit_test(test_slow_stdout),
+		cmocka_unit_test(test_slow_reader_after_the_end), cmocka_unit_test(test_stdout_reader_goes), cmocka_unit_test(test_endings),
 		cmocka_unit_test(test_nonsense), cmocka_unit_test(test_signals), cmocka_unit_test(test_input_ends_first),
 	};
 	device_report_to = quiet;

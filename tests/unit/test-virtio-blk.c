@@ -5,11 +5,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <linux/virtio_blk.h>
 #include <stdio.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define DISK_SECTORS 2048u
@@ -475,6 +479,42 @@ static void test_broken_requests(void **state)
 	shutdown();
 }
 
+static unsigned lines;
+
+static void count_verbose(enum report_level level, const char *line)
+{
+	assert_int_equal(level, REPORT_VERBOSE);
+	assert_non_null(strstr(line, "refuses io_uring (Operation not permitted), using worker threads"));
+	lines++;
+}
+
+/* As under Docker's default profile. The filter stays, so this is the last test. */
+static void test_uring_refused(void **state)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {ARRAY_LEN(code), code};
+	(void)state;
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		skip();
+	engine = AIO_AUTO;
+	device_report_to = count_verbose;
+	make_disk();
+	boot(false, false, all);
+	assert_int_equal(lines, 1);
+	expect_sectors(3, 2, -1);
+	write_sectors(10, 3, 0x5a);
+	assert_int_equal(run(VIRTIO_BLK_T_FLUSH, 0, 0, 0, false, NULL), VIRTIO_BLK_S_OK);
+	assert_int_equal(lines, 1);
+	device_report_to = quiet;
+	shutdown();
+}
+
 static int with_threads(void **state)
 {
 	(void)state;
@@ -494,5 +534,7 @@ int main(void)
 	};
 	device_report_to = quiet;
 	int failed = cmocka_run_group_tests_name("virtio-blk, io_uring where the host has it", tests, NULL, NULL);
-	return failed + cmocka_run_group_tests_name("virtio-blk, worker threads", tests, with_threads, NULL);
+	failed += cmocka_run_group_tests_name("virtio-blk, worker threads", tests, with_threads, NULL);
+	const struct CMUnitTest last[] = {cmocka_unit_test(test_uring_refused)};
+	return failed + cmocka_run_group_tests_name("virtio-blk, io_uring refused", last, NULL, NULL);
 }
