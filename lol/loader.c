@@ -397,7 +397,7 @@ int loader_load(const struct guest_ram *ram, const char *path, const char *cmdli
 {
 	struct image im = {.ram = ram, .path = path, .err = err};
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC), ret;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), ret; /* a FIFO must not hold us up */
 
 	if (fd < 0)
 		return lol_error(err, -errno, "%s: %s; check the path and its permissions", path, strerror(errno));

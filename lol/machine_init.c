@@ -14,7 +14,7 @@
 
 int init_map_file(const char *path, struct loader_blob *blob, struct lol_error *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hold us up */
 	struct stat st;
 
 	if (fd < 0)
