@@ -120,7 +120,8 @@ static void finish_if_written(struct command *c)
 	if (!c->over || c->told || c->finishing)
 		return;
 	c->finishing = true; /* draining calls us again */
-	bool drained = !c->console || (virtio_console_drain(c->console, PORT_STDOUT) && virtio_console_drain(c->console, PORT_STDERR));
+	bool drained = !c->console ||
+		       (virtio_console_drain(c->console, PORT_STDOUT) && virtio_console_drain(c->console, PORT_STDERR));
 	c->finishing = false;
 	if (!drained || !terminal_output_empty(c->terminal) || !outstream_empty(c->err))
 		return;
@@ -174,8 +175,10 @@ static void decode_clean(char *s)
 	char *out = s;
 	for (; *s; s++) {
 		int byte = (unsigned char)*s;
-		if (byte == '%' && hex(s[1]) >= 0 && hex(s[2]) >= 0) {
-			byte = hex(s[1]) << 4 | hex(s[2]);
+		int high = byte == '%' ? hex(s[1]) : -1;
+		int low = high >= 0 ? hex(s[2]) : -1;
+		if (low >= 0) {
+			byte = high << 4 | low;
 			s += 2;
 		}
 		*out++ = byte < 0x20 || byte == 0x7f || (byte >= 0x80 && byte < 0xa0) ? '?' : (char)byte;
@@ -392,8 +395,8 @@ static bool start(struct command *c, const struct command_config *config, char e
 	c->tty = in >= 0 && isatty(in) && isatty(config->out_fd);
 	c->err_tty = isatty(config->err_fd);
 	write_job(c, config);
-	struct terminal_config t = {.loop = c->loop, .in_fd = in, .out_fd = config->out_fd, .raw = c->tty,
-				    .ops = &terminal_ops, .ctx = c};
+	struct terminal_config t = {
+		.loop = c->loop, .in_fd = in, .out_fd = config->out_fd, .raw = c->tty, .ops = &terminal_ops, .ctx = c};
 	c->terminal = terminal_create(&t);
 	if (!c->terminal) {
 		device_error(err, "stdin or stdout: %s; give the program open descriptors", strerror(errno));

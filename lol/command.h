@@ -51,9 +51,9 @@ struct command_ops {
 
 struct command_config {
 	struct loop *loop;
-	char *const *argv;     /* NULL-terminated */
+	char *const *argv;      /* NULL-terminated */
 	const char *const *env; /* additional NAME=VALUE, NULL-terminated; or NULL */
-	const char *cwd;       /* or NULL */
+	const char *cwd;        /* or NULL */
 	int in_fd, out_fd, err_fd;
 	const struct command_ops *ops;
 	void *ctx;

@@ -24,8 +24,8 @@ struct source {
 	loop_fd_fn cb;
 	void *arg;
 	uint32_t events;
-	uint32_t generation; /* 0: no source */
-	bool always_ready;   /* a regular file: epoll refuses it */
+	uint32_t generation;    /* 0: no source */
+	bool always_ready;      /* a regular file: epoll refuses it */
 	loop_timer_fn timer_cb; /* the fd is a timer of ours */
 };
 

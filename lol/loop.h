@@ -44,8 +44,8 @@ void loop_del_timer(struct loop *loop, int timer);
 int loop_add_signal(struct loop *loop, int signo, loop_signal_fn cb, void *arg);
 void loop_del_signal(struct loop *loop, int signo, loop_signal_fn cb, void *arg);
 
-int loop_run(struct loop *loop);              /* the code given to loop_stop(), or -errno where epoll itself fails */
-void loop_stop(struct loop *loop, int code);  /* the first call in a run decides */
+int loop_run(struct loop *loop);             /* the code given to loop_stop(), or -errno where epoll itself fails */
+void loop_stop(struct loop *loop, int code); /* the first call in a run decides */
 int loop_turn(struct loop *loop, int timeout_ms); /* one turn only (tests); 1 when stopped, else 0 or -errno */
 
 #endif

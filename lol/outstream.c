@@ -94,7 +94,8 @@ void outstream_destroy(struct outstream *o)
 static size_t write_some(struct outstream *o, const uint8_t *bytes, size_t len)
 {
 	for (;;) {
-		ssize_t n = o->socket ? send(o->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL) : write(o->fd, bytes, MIN(len, o->piece));
+		ssize_t n = o->socket ? send(o->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL)
+				      : write(o->fd, bytes, MIN(len, o->piece));
 		if (n >= 0)
 			return (size_t)n;
 		if (errno == EINTR)

@@ -19,8 +19,8 @@ struct outstream *outstream_create(struct loop *loop, int fd, void (*changed)(vo
 void outstream_destroy(struct outstream *o); /* drops what is queued */
 
 size_t outstream_write(struct outstream *o, const void *bytes, size_t len); /* bytes taken; a broken stream takes all */
-bool outstream_empty(const struct outstream *o);  /* everything is out, or the stream is broken */
-int outstream_error(const struct outstream *o);   /* 0, or the errno that broke it: EPIPE: the reader has gone */
-void outstream_flush(struct outstream *o);        /* wait until everything is out, as long as that takes */
+bool outstream_empty(const struct outstream *o); /* everything is out, or the stream is broken */
+int outstream_error(const struct outstream *o);  /* 0, or the errno that broke it: EPIPE: the reader has gone */
+void outstream_flush(struct outstream *o);       /* wait until everything is out, as long as that takes */
 
 #endif

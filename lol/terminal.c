@@ -33,10 +33,10 @@ struct terminal {
 	const struct terminal_ops *ops;
 	void *ctx;
 	struct outstream *out;
-	bool escaped;    /* the last key was Ctrl-A */
+	bool escaped; /* the last key was Ctrl-A */
 	bool prompting;
-	bool held_output; /* a write was refused because of the prompt */
-	bool ended;      /* of the input */
+	bool held_output;      /* a write was refused because of the prompt */
+	bool ended;            /* of the input */
 	char line[LINE_BYTES]; /* at the prompt */
 	size_t line_len;
 	size_t npending;
@@ -258,7 +258,7 @@ static bool in_background(const struct terminal *t)
 static void readable(void *arg, uint32_t events)
 {
 	struct terminal *t = arg;
-	uint8_t keys[512];
+	uint8_t keys[512] = {0};
 	(void)events;
 	ssize_t n;
 	if (in_background(t)) {

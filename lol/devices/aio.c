@@ -286,7 +286,8 @@ static int engine_start(struct aio *aio, enum aio_engine engine, const char *nam
 	return workers_start(aio);
 }
 
-struct aio *aio_create(struct loop *loop, enum aio_engine engine, const char *name, void (*batch_done)(void *arg), void *arg)
+struct aio *aio_create(struct loop *loop, enum aio_engine engine, const char *name, void (*batch_done)(void *arg),
+		       void *arg)
 {
 	struct aio *aio = calloc(1, sizeof(*aio));
 	if (!aio)
@@ -299,7 +300,7 @@ struct aio *aio_create(struct loop *loop, enum aio_engine engine, const char *na
 	pthread_mutex_init(&aio->lock, NULL);
 	pthread_cond_init(&aio->work, NULL);
 	pthread_cond_init(&aio->progress, NULL);
-	int r = -errno;
+	int r;
 	aio->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (aio->event_fd >= 0) {
 		r = engine_start(aio, engine, name);

@@ -20,10 +20,10 @@ enum aio_code { AIO_READ, AIO_WRITE, AIO_SYNC, AIO_ALLOCATE };
 struct aio_op {
 	enum aio_code code;
 	int fd;
-	int mode; /* AIO_ALLOCATE: FALLOC_FL_* */
+	int mode;          /* AIO_ALLOCATE: FALLOC_FL_* */
 	struct iovec *iov; /* AIO_READ, AIO_WRITE */
 	unsigned iovcnt;
-	uint64_t offset, len; /* bytes; len for AIO_ALLOCATE only */
+	uint64_t offset, len;                            /* bytes; len for AIO_ALLOCATE only */
 	void (*done)(struct aio_op *op, int64_t result); /* bytes or 0, or a negative errno; may be short */
 	/* private */
 	int64_t result;
@@ -34,8 +34,9 @@ struct aio_op {
  * batch_done(arg) is called after every batch of done() calls, so that a device interrupts its driver once. name is for
  * the report of a fallback. NULL with errno set.
  */
-struct aio *aio_create(struct loop *loop, enum aio_engine engine, const char *name, void (*batch_done)(void *arg), void *arg);
-void aio_destroy(struct aio *aio); /* drains */
+struct aio *aio_create(struct loop *loop, enum aio_engine engine, const char *name, void (*batch_done)(void *arg),
+		       void *arg);
+void aio_destroy(struct aio *aio);                   /* drains */
 void aio_submit(struct aio *aio, struct aio_op *op); /* queue it */
 void aio_kick(struct aio *aio);                      /* start what is queued */
 void aio_drain(struct aio *aio); /* kick, then wait until everything is done; done() may submit more */

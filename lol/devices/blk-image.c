@@ -25,7 +25,9 @@ static int open_file(const char *path, bool ro, char err[DEVICE_ERR])
 	else if ((r == -EACCES || r == -EROFS || r == -EPERM) && !ro && access(path, R_OK) == 0)
 		device_error(err, "disk %s: not writable; add ',ro' or ',snapshot', or get write permission", path);
 	else if (r == -ENOENT)
-		device_error(err, "disk %s: no such file; make one with 'truncate -s 2G FILE' or 'lol-guest image build'", path);
+		device_error(err,
+			     "disk %s: no such file; make one with 'truncate -s 2G FILE' or 'lol-guest image build'",
+			     path);
 	else
 		device_error(err, "disk %s: cannot open: %s", path, strerror(-r));
 	return r;
@@ -41,13 +43,16 @@ static int lock_file(int fd, bool shared, const char *path, char err[DEVICE_ERR]
 	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
 	if (errno != EAGAIN && errno != EACCES) {
-		device_report(REPORT_VERBOSE, "disk %s: its file system has no locks (%s): a second writer goes unnoticed", path,
+		device_report(REPORT_VERBOSE,
+			      "disk %s: its file system has no locks (%s): a second writer goes unnoticed", path,
 			      strerror(errno));
 		return 0;
 	}
-	device_error(err,
-		     shared ? "disk %s: another process has it open for writing; stop that VM, or use a copy of the file"
-			    : "disk %s: in use by another process; stop that VM, or add ',ro' or ',snapshot' to both", path);
+	device_error(
+		err,
+		shared ? "disk %s: another process has it open for writing; stop that VM, or use a copy of the file"
+		       : "disk %s: in use by another process; stop that VM, or add ',ro' or ',snapshot' to both",
+		path);
 	return -EBUSY;
 }
 
@@ -79,8 +84,9 @@ static int measure(struct blk_image *image, const char *path, char err[DEVICE_ER
 		return -EINVAL;
 	}
 	if (bytes % SECTOR_SIZE) {
-		device_error(err, "disk %s: %llu bytes are not a multiple of 512; round up with 'truncate -s %%512 FILE'", path,
-			     (unsigned long long)bytes);
+		device_error(err,
+			     "disk %s: %llu bytes are not a multiple of 512; round up with 'truncate -s %%512 FILE'",
+			     path, (unsigned long long)bytes);
 		return -EINVAL;
 	}
 	image->sectors = bytes >> SECTOR_SHIFT;
@@ -103,8 +109,8 @@ static int open_overlay(struct blk_image *image, char err[DEVICE_ERR])
 	}
 	if (fd < 0) {
 		int r = -errno;
-		device_error(err, "no temporary file for ',snapshot' in %s: %s; set TMPDIR to a directory with room", dir,
-			     strerror(-r));
+		device_error(err, "no temporary file for ',snapshot' in %s: %s; set TMPDIR to a directory with room",
+			     dir, strerror(-r));
 		return r;
 	}
 	image->overlay_fd = fd;

@@ -33,15 +33,16 @@ lol_virtio_sources = \
 lol_blk_sources = lol/devices/aio.c lol/devices/blk-image.c lol/devices/virtio-blk.c
 lol_terminal_sources = lol/outstream.c lol/terminal.c
 
-devices_tests = tests/unit/test-devices tests/unit/test-devices-command tests/unit/test-devices-terminal \
-	tests/unit/test-virtio tests/unit/test-virtio-blk tests/unit/test-virtio-console
+devices_tests = tests/unit/test-devices tests/unit/test-devices-command tests/unit/test-devices-serial \
+	tests/unit/test-devices-terminal \
+		tests/unit/test-virtio tests/unit/test-virtio-blk tests/unit/test-virtio-console
 if HAVE_CMOCKA
 check_PROGRAMS += $(devices_tests)
 TESTS += $(devices_tests)
 endif
 
 tests_unit_test_devices_SOURCES = tests/unit/test-devices.c lol/devices/bus.c lol/devices/power.c lol/devices/rtc.c \
-	lol/devices/serial8250.c lol/loop.c
+	lol/loop.c
 tests_unit_test_devices_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_devices_LDADD = $(UNIT_LIBS) -lpthread
 
@@ -49,6 +50,10 @@ tests_unit_test_devices_command_SOURCES = tests/unit/test-devices-command.c test
 	lol/devices/virtio-console.c $(lol_terminal_sources) $(lol_virtio_sources)
 tests_unit_test_devices_command_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_devices_command_LDADD = $(UNIT_LIBS)
+
+tests_unit_test_devices_serial_SOURCES = tests/unit/test-devices-serial.c $(lol_serial_sources)
+tests_unit_test_devices_serial_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_devices_serial_LDADD = $(UNIT_LIBS)
 
 tests_unit_test_devices_terminal_SOURCES = tests/unit/test-devices-terminal.c $(lol_terminal_sources) lol/loop.c
 tests_unit_test_devices_terminal_CFLAGS = $(UNIT_CFLAGS)

@@ -5,14 +5,38 @@
 enum { RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
 
 enum {
-	IER_RDI = 0x01, IER_THRI = 0x02, IER_RLSI = 0x04, IER_MSI = 0x08, IER_ALL = 0x0f,
-	IIR_NONE = 0x01, IIR_MSI = 0x00, IIR_THRI = 0x02, IIR_RDI = 0x04, IIR_RLSI = 0x06, IIR_TIMEOUT = 0x0c,
+	IER_RDI = 0x01,
+	IER_THRI = 0x02,
+	IER_RLSI = 0x04,
+	IER_MSI = 0x08,
+	IER_ALL = 0x0f,
+	IIR_NONE = 0x01,
+	IIR_MSI = 0x00,
+	IIR_THRI = 0x02,
+	IIR_RDI = 0x04,
+	IIR_RLSI = 0x06,
+	IIR_TIMEOUT = 0x0c,
 	IIR_FIFOS = 0xc0,
-	FCR_ENABLE = 0x01, FCR_CLEAR_RX = 0x02, FCR_CLEAR_TX = 0x04, FCR_TRIGGER_SHIFT = 6,
+	FCR_ENABLE = 0x01,
+	FCR_CLEAR_RX = 0x02,
+	FCR_CLEAR_TX = 0x04,
+	FCR_TRIGGER_SHIFT = 6,
 	LCR_DLAB = 0x80,
-	MCR_DTR = 0x01, MCR_RTS = 0x02, MCR_OUT1 = 0x04, MCR_OUT2 = 0x08, MCR_LOOP = 0x10, MCR_ALL = 0x1f,
-	LSR_DR = 0x01, LSR_BI = 0x10, LSR_THRE = 0x20, LSR_TEMT = 0x40,
-	MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80, MSR_TERI = 0x04,
+	MCR_DTR = 0x01,
+	MCR_RTS = 0x02,
+	MCR_OUT1 = 0x04,
+	MCR_OUT2 = 0x08,
+	MCR_LOOP = 0x10,
+	MCR_ALL = 0x1f,
+	LSR_DR = 0x01,
+	LSR_BI = 0x10,
+	LSR_THRE = 0x20,
+	LSR_TEMT = 0x40,
+	MSR_CTS = 0x10,
+	MSR_DSR = 0x20,
+	MSR_RI = 0x40,
+	MSR_DCD = 0x80,
+	MSR_TERI = 0x04,
 };
 
 static unsigned fifo_size(const struct uart *u)
@@ -121,7 +145,7 @@ static void write_fcr(struct uart *u, uint8_t v)
 		fifo_clear(&u->tx);
 		u->thri = true;
 	}
-	u->fcr = v & (uint8_t)~(FCR_CLEAR_RX | FCR_CLEAR_TX);
+	u->fcr = v & (uint8_t) ~(FCR_CLEAR_RX | FCR_CLEAR_TX);
 }
 
 void uart_init(struct uart *u, const struct uart_ops *ops, void *ctx)

@@ -36,15 +36,15 @@ struct uart {
 	uint8_t ier, lcr, mcr, scr, fcr; /* the registers as written */
 	uint8_t dll, dlm;
 	uint8_t msr_delta; /* MSR bits 0-3, cleared by a read */
-	bool thri;   /* the "transmitter empty" interrupt is pending */
-	bool brk;    /* a break was received, LSR not read since */
-	bool level;  /* of the interrupt line */
-	bool pumping; /* inside ops->tx */
+	bool thri;         /* the "transmitter empty" interrupt is pending */
+	bool brk;          /* a break was received, LSR not read since */
+	bool level;        /* of the interrupt line */
+	bool pumping;      /* inside ops->tx */
 	struct uart_fifo rx, tx;
 };
 
 void uart_init(struct uart *u, const struct uart_ops *ops, void *ctx);
-uint8_t uart_read(struct uart *u, unsigned reg);           /* reg 0-7, others read 0xff */
+uint8_t uart_read(struct uart *u, unsigned reg); /* reg 0-7, others read 0xff */
 void uart_write(struct uart *u, unsigned reg, uint8_t v);
 
 bool uart_rx_push(struct uart *u, uint8_t byte); /* a byte from the wire; false when the FIFO is full */

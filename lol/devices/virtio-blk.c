@@ -32,9 +32,9 @@ struct blk {
 	char *path;
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct blk_request *idle; /* recycled requests */
-	bool resetting; /* requests end where they are, unanswered */
-	bool pushed;    /* the driver has not been told of all that is done */
-	int reported;   /* the last host error that the user was told */
+	bool resetting;           /* requests end where they are, unanswered */
+	bool pushed;              /* the driver has not been told of all that is done */
+	int reported;             /* the last host error that the user was told */
 };
 
 enum step { STEP_RANGES, STEP_SYNC, STEP_END };
@@ -48,7 +48,7 @@ struct blk_request {
 	uint32_t in_len; /* bytes of the device-writable part, status byte included */
 	uint8_t *status; /* in guest RAM */
 	enum step step;
-	bool allocate; /* DISCARD and WRITE_ZEROES, as long as fallocate works */
+	bool allocate;     /* DISCARD and WRITE_ZEROES, as long as fallocate works */
 	uint64_t pos, end; /* bytes still to do on the disk */
 	struct virtio_blk_discard_write_zeroes ranges[MAX_SEGMENTS];
 	unsigned nranges, range;
@@ -84,11 +84,12 @@ static void complete(struct blk_request *r, uint8_t status)
 
 static void fail(struct blk_request *r, int error)
 {
-	static const char *const verbs[] = {[AIO_READ] = "read", [AIO_WRITE] = "write", [AIO_SYNC] = "sync", [AIO_ALLOCATE] = "discard"};
+	static const char *const verbs[] = {
+		[AIO_READ] = "read", [AIO_WRITE] = "write", [AIO_SYNC] = "sync", [AIO_ALLOCATE] = "discard"};
 	struct blk *blk = r->blk;
 	if (error != blk->reported && !blk->resetting)
-		device_report(REPORT_WARNING, "disk %s: %s failed: %s; the guest sees an I/O error", blk->path, verbs[r->op.code],
-			      error == ENODATA ? "the file has become shorter" : strerror(error));
+		device_report(REPORT_WARNING, "disk %s: %s failed: %s; the guest sees an I/O error", blk->path,
+			      verbs[r->op.code], error == ENODATA ? "the file has become shorter" : strerror(error));
 	blk->reported = error;
 	complete(r, VIRTIO_BLK_S_IOERR);
 }
@@ -185,9 +186,10 @@ static void next_step(struct blk_request *r)
 		next_range(r);
 	}
 	if (r->step == STEP_RANGES && r->pos == r->end)
-		r->step = r->type != VIRTIO_BLK_T_IN && !blk->image.overlaid && !virtio_has(blk->dev, VIRTIO_BLK_F_FLUSH)
-				  ? STEP_SYNC
-				  : STEP_END;
+		r->step =
+			r->type != VIRTIO_BLK_T_IN && !blk->image.overlaid && !virtio_has(blk->dev, VIRTIO_BLK_F_FLUSH)
+				? STEP_SYNC
+				: STEP_END;
 	if (r->step == STEP_END) {
 		complete(r, VIRTIO_BLK_S_OK);
 		return;
@@ -208,7 +210,8 @@ static void next_step(struct blk_request *r)
 /* fallocate has refused: a discard is only a hint (5.2.6.2), zeroes must be written. */
 static bool can_do_without(struct blk_request *r, int64_t result)
 {
-	if (r->op.code != AIO_ALLOCATE || (result != -EOPNOTSUPP && result != -ENOSYS && result != -EINVAL && result != -EPERM))
+	if (r->op.code != AIO_ALLOCATE ||
+	    (result != -EOPNOTSUPP && result != -ENOSYS && result != -EINVAL && result != -EPERM))
 		return false;
 	if (r->type == VIRTIO_BLK_T_DISCARD)
 		r->pos = r->end;
@@ -433,7 +436,9 @@ static void fill_config(struct blk *blk)
 		.capacity = blk->image.sectors,
 		.seg_max = QUEUE_SIZE - 2,
 		.blk_size = blk->image.block_size,
-		.physical_block_exp = (uint8_t)(blk->image.block_size < PAGE_SIZE ? __builtin_ctzl(PAGE_SIZE / blk->image.block_size) : 0),
+		.physical_block_exp =
+			(uint8_t)(blk->image.block_size < PAGE_SIZE ? __builtin_ctzl(PAGE_SIZE / blk->image.block_size)
+								    : 0),
 		.max_discard_sectors = MAX_DISCARD_SECTORS,
 		.max_discard_seg = MAX_SEGMENTS,
 		.discard_sector_alignment = PAGE_SIZE / SECTOR_SIZE,
@@ -452,7 +457,8 @@ static uint64_t blk_features(const struct blk *blk)
 	return f | UINT64_C(1) << VIRTIO_BLK_F_DISCARD | UINT64_C(1) << VIRTIO_BLK_F_WRITE_ZEROES;
 }
 
-struct virtio_dev *virtio_blk_create(const struct virtio_env *env, const struct blk_config *config, char err[DEVICE_ERR])
+struct virtio_dev *virtio_blk_create(const struct virtio_env *env, const struct blk_config *config,
+				     char err[DEVICE_ERR])
 {
 	static const uint16_t queue_sizes[] = {QUEUE_SIZE};
 	struct blk *blk = calloc(1, sizeof(*blk));
@@ -468,8 +474,11 @@ struct virtio_dev *virtio_blk_create(const struct virtio_env *env, const struct 
 	if (config->serial)
 		memcpy(blk->serial, config->serial, strnlen(config->serial, sizeof(blk->serial)));
 	fill_config(blk);
-	struct virtio_shape shape = {.features = blk_features(blk), .nqueues = 1, .queue_sizes = queue_sizes,
-				     .config = &blk->config, .config_size = sizeof(blk->config)};
+	struct virtio_shape shape = {.features = blk_features(blk),
+				     .nqueues = 1,
+				     .queue_sizes = queue_sizes,
+				     .config = &blk->config,
+				     .config_size = sizeof(blk->config)};
 	blk->aio = aio_create(env->loop, config->engine, config->path, settle, blk);
 	blk->dev = blk->aio && blk->path ? virtio_create(env, &blk_ops, &shape, blk) : NULL;
 	if (!blk->dev) {

@@ -10,11 +10,12 @@ struct blk_config {
 	const char *path;
 	const char *serial; /* up to 20 bytes, or NULL */
 	bool ro;
-	bool snapshot; /* writes go to a temporary file that is lost at the end */
+	bool snapshot;          /* writes go to a temporary file that is lost at the end */
 	enum aio_engine engine; /* AIO_AUTO but for tests */
 };
 
 /* NULL with one line in err. The strings need not outlive the call. */
-struct virtio_dev *virtio_blk_create(const struct virtio_env *env, const struct blk_config *config, char err[DEVICE_ERR]);
+struct virtio_dev *virtio_blk_create(const struct virtio_env *env, const struct blk_config *config,
+				     char err[DEVICE_ERR]);
 
 #endif

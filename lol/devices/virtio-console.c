@@ -18,7 +18,7 @@
 #define QUEUE_CONTROL_IN 2u
 #define QUEUE_CONTROL_OUT 3u
 #define CHUNK 4096u
-#define TURN_BYTES (1u << 20) /* of output, in one turn of the loop */
+#define TURN_BYTES (1u << 20)  /* of output, in one turn of the loop */
 #define KEPT_BYTES (64u << 20) /* of output that outlives a reset, per port; an honest driver has 4 MiB at most */
 
 /* Messages to the guest, in the order in which they go out. OPEN comes before NAME: a port with a name is ready for use. */
@@ -310,8 +310,9 @@ static void handle_control(struct console *c, const struct virtio_console_contro
 	struct port *p = &c->ports[m->id];
 	if (m->event == VIRTIO_CONSOLE_PORT_READY && m->value) {
 		p->guest_ready = true;
-		make_due(c, m->id, (is_console(m->id) ? DUE_CONSOLE : 0) | DUE_OPEN | (p->name ? DUE_NAME : 0) |
-					   (is_console(m->id) && c->rows ? DUE_RESIZE : 0));
+		make_due(c, m->id,
+			 (is_console(m->id) ? DUE_CONSOLE : 0) | DUE_OPEN | (p->name ? DUE_NAME : 0) |
+				 (is_console(m->id) && c->rows ? DUE_RESIZE : 0));
 	} else if (m->event == VIRTIO_CONSOLE_PORT_OPEN) {
 		set_guest_open(c, m->id, m->value);
 	}
@@ -425,7 +426,9 @@ struct virtio_dev *virtio_console_create(const struct virtio_env *env, const str
 	c->nports = nports;
 	c->config.max_nr_ports = nports;
 	for (unsigned i = 0; i < nports; i++)
-		c->ports[i] = (struct port){.ops = ports[i].ops, .ctx = ports[i].ctx, .host_open = true,
+		c->ports[i] = (struct port){.ops = ports[i].ops,
+					    .ctx = ports[i].ctx,
+					    .host_open = true,
 					    .name = ports[i].name ? strdup(ports[i].name) : NULL};
 	c->dev = create_device(env, c);
 	if (!c->dev) {

@@ -48,7 +48,7 @@ bool virtio_console_drain(struct virtio_dev *dev, unsigned port);
  * the guest reads an end of file, or gets a hang-up when it writes.
  */
 void virtio_console_set_open(struct virtio_dev *dev, unsigned port, bool open);
-bool virtio_console_is_open(const struct virtio_dev *dev, unsigned port); /* the host's side */
+bool virtio_console_is_open(const struct virtio_dev *dev, unsigned port);         /* the host's side */
 void virtio_console_resize(struct virtio_dev *dev, uint16_t rows, uint16_t cols); /* of the console */
 
 #endif

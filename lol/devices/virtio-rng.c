@@ -5,7 +5,8 @@
 #include <sys/random.h>
 
 #define QUEUE_SIZE 64
-#define BYTES_MAX 4096u /* per request: the device may give less than asked (5.4.6.2), and a turn of the loop stays short */
+#define BYTES_MAX \
+	4096u /* per request: the device may give less than asked (5.4.6.2), and a turn of the loop stays short */
 
 struct rng {
 	struct virtio_dev *dev;

@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 #define CORE_FEATURES \
-	(UINT64_C(1) << VIRTIO_F_VERSION_1 | UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX | UINT64_C(1) << VIRTIO_RING_F_INDIRECT_DESC)
+	(UINT64_C(1) << VIRTIO_F_VERSION_1 | UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX | \
+	 UINT64_C(1) << VIRTIO_RING_F_INDIRECT_DESC)
 
 struct virtio_dev *virtio_create(const struct virtio_env *env, const struct virtio_ops *ops,
 				 const struct virtio_shape *shape, void *priv)
@@ -65,7 +66,8 @@ void virtio_broken(struct virtio_dev *dev, const char *fmt, ...)
 		va_start(ap, fmt);
 		vsnprintf(why, sizeof(why), fmt, ap);
 		va_end(ap);
-		device_report(REPORT_WARNING, "virtio-%s: the guest's driver broke the rules (%s): stopped until it resets the device",
+		device_report(REPORT_WARNING,
+			      "virtio-%s: the guest's driver broke the rules (%s): stopped until it resets the device",
 			      dev->ops->name, why);
 		dev->complained = true;
 	}
@@ -154,7 +156,8 @@ void virtio_defer(struct virtio_dev *dev, unsigned queue)
 	if (dev->defer_fd < 0) {
 		int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 		if (fd < 0 || loop_add_fd(dev->env.loop, fd, EPOLLIN, deferred_event, dev)) {
-			device_report(REPORT_WARNING, "virtio-%s: no eventfd for the device: it may stall", dev->ops->name);
+			device_report(REPORT_WARNING, "virtio-%s: no eventfd for the device: it may stall",
+				      dev->ops->name);
 			if (fd >= 0)
 				close(fd);
 			return;
@@ -179,7 +182,8 @@ void virtq_signal(struct virtq *vq)
 	/* The used index must be visible before we look whether the driver wants to hear of it (2.7.7.1, 2.7.10). */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (virtio_has(dev, VIRTIO_RING_F_EVENT_IDX))
-		wanted = vring_need_event(__atomic_load_n(&vq->avail->ring[vq->num], __ATOMIC_RELAXED), vq->used_idx, old);
+		wanted = vring_need_event(__atomic_load_n(&vq->avail->ring[vq->num], __ATOMIC_RELAXED), vq->used_idx,
+					  old);
 	else
 		wanted = !(__atomic_load_n(&vq->avail->flags, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT);
 	vq->signalled = vq->used_idx;

@@ -33,7 +33,8 @@ struct virtio_env {
 	struct loop *loop;
 	const struct guest_ram *ram;
 	struct irq_line irq;
-	_Atomic uint32_t *isr; /* InterruptStatus, in memory shared with K, which reads and acknowledges; NULL: private */
+	_Atomic uint32_t
+		*isr; /* InterruptStatus, in memory shared with K, which reads and acknowledges; NULL: private */
 };
 
 struct virtio_ops {
@@ -50,7 +51,7 @@ struct virtio_shape {
 	uint64_t features; /* VERSION_1, EVENT_IDX and INDIRECT_DESC are added by the core */
 	unsigned nqueues;
 	const uint16_t *queue_sizes; /* powers of two up to VIRTQ_SIZE_MAX; copied */
-	void *config; /* the device's configuration structure, belongs to it */
+	void *config;                /* the device's configuration structure, belongs to it */
 	uint32_t config_size;
 };
 
@@ -69,7 +70,7 @@ struct virtq {
 	uint16_t last_avail; /* the next entry of avail that we take */
 	uint16_t used_idx;   /* ours, never read back from the guest */
 	uint16_t signalled;  /* used_idx when the driver was last considered for an interrupt */
-	unsigned inflight; /* chains popped and not pushed */
+	unsigned inflight;   /* chains popped and not pushed */
 };
 
 struct virtio_dev {
@@ -86,7 +87,7 @@ struct virtio_dev {
 	bool complained;
 	void *config;
 	uint32_t config_size;
-	int defer_fd; /* eventfd, -1 until first used */
+	int defer_fd;      /* eventfd, -1 until first used */
 	uint64_t deferred; /* queues to be notified again, one bit each */
 	unsigned nqueues;
 	struct virtq vq[];
@@ -126,7 +127,7 @@ void virtio_defer(struct virtio_dev *dev, unsigned queue);
  * to notify us of the next one), or the device is not live.
  */
 bool virtq_pop(struct virtq *vq, struct virtq_chain *chain, struct iovec *iov, unsigned cap);
-bool virtq_pending(struct virtq *vq); /* a pop would give a chain */
+bool virtq_pending(struct virtq *vq);                               /* a pop would give a chain */
 void virtq_push(struct virtq *vq, uint16_t head, uint32_t written); /* written: bytes put into the in part */
 void virtq_signal(struct virtq *vq); /* after pushes: interrupt the driver if it wants that */
 

@@ -77,7 +77,8 @@ static bool add_buffer(struct walk *w, const struct vring_desc *d)
 		return true;
 	void *p = ram_ptr(w->vq->dev->env.ram, d->addr, d->len);
 	if (!p) {
-		virtio_broken(w->vq->dev, "buffer of %u bytes at %#llx is not RAM", d->len, (unsigned long long)d->addr);
+		virtio_broken(w->vq->dev, "buffer of %u bytes at %#llx is not RAM", d->len,
+			      (unsigned long long)d->addr);
 		return false;
 	}
 	w->iov[c->out_count + c->in_count] = (struct iovec){p, d->len};
@@ -102,7 +103,8 @@ static bool walk_table(struct walk *w, const struct vring_desc *table, uint32_t 
 	for (;;) {
 		struct vring_desc d;
 		if (at >= entries || w->steps++ >= w->cap) {
-			virtio_broken(dev, at >= entries ? "descriptor %u of %u" : "chain from %u too long or a loop (%u)",
+			virtio_broken(dev,
+				      at >= entries ? "descriptor %u of %u" : "chain from %u too long or a loop (%u)",
 				      at, entries);
 			return false;
 		}
@@ -111,7 +113,8 @@ static bool walk_table(struct walk *w, const struct vring_desc *table, uint32_t 
 			const struct vring_desc *t = ram_ptr(dev->env.ram, d.addr, d.len);
 			if (indirect || d.flags & VRING_DESC_F_NEXT || !virtio_has(dev, VIRTIO_RING_F_INDIRECT_DESC) ||
 			    !d.len || d.len % sizeof(d) || !t) {
-				virtio_broken(dev, "bad indirect table of %u bytes at %#llx", d.len, (unsigned long long)d.addr);
+				virtio_broken(dev, "bad indirect table of %u bytes at %#llx", d.len,
+					      (unsigned long long)d.addr);
 				return false;
 			}
 			return walk_table(w, t, d.len / sizeof(d), 0, true);

@@ -93,7 +93,8 @@ static struct virtio_dev *create(uint8_t what)
 	struct virtio_env env = {.loop = loop, .ram = &ram, .irq = {irq, NULL, 0}, .isr = &isr};
 	struct console_port_config ports[3] = {{NULL, &ops, NULL}, {"a", &ops, NULL}, {"b", &ops, NULL}};
 	/* Threads, not io_uring: the sanitizer sees what threads touch. */
-	struct blk_config blk = {.path = disk, .serial = "S", .ro = what & 0x10, .snapshot = what & 0x20, .engine = AIO_THREADS};
+	struct blk_config blk = {
+		.path = disk, .serial = "S", .ro = what & 0x10, .snapshot = what & 0x20, .engine = AIO_THREADS};
 	char err[DEVICE_ERR];
 	switch (what & 3) {
 	case 0:
@@ -153,8 +154,10 @@ static void well_formed(struct reader *r, bool notify)
 	for (unsigned i = 0; i < n; i++) {
 		uint8_t shape = (uint8_t)take(r, 1); /* bit 7: writable; length in bytes or sectors */
 		unsigned at = (head + i) % QUEUE_NUM;
-		desc[at] = (struct vring_desc){.addr = gpa, .len = shape & 0x40 ? (shape & 0x3fu) * 512 : shape & 0x3fu,
-					       .flags = (uint16_t)((shape & 0x80 ? VRING_DESC_F_WRITE : 0) | (i + 1 < n ? VRING_DESC_F_NEXT : 0)),
+		desc[at] = (struct vring_desc){.addr = gpa,
+					       .len = shape & 0x40 ? (shape & 0x3fu) * 512 : shape & 0x3fu,
+					       .flags = (uint16_t)((shape & 0x80 ? VRING_DESC_F_WRITE : 0) |
+								   (i + 1 < n ? VRING_DESC_F_NEXT : 0)),
 					       .next = (uint16_t)((at + 1) % QUEUE_NUM)};
 		gpa += desc[at].len;
 	}
@@ -182,8 +185,10 @@ static void one_op(struct reader *r)
 		break;
 	case 3: /* a descriptor: queue, index, address in pages or anything, length, flags, next */
 		a = (take(r, 1) % 16 + 1) * PAGE_SIZE + take(r, 1) % QUEUE_NUM * 16;
-		struct vring_desc d = {.addr = op & 0x80 ? take(r, 8) : 0x10000 + take(r, 2), .len = (uint32_t)take(r, op & 0x40 ? 4 : 2),
-				       .flags = (uint16_t)take(r, 1) & 7, .next = (uint16_t)take(r, op & 0x20 ? 2 : 1)};
+		struct vring_desc d = {.addr = op & 0x80 ? take(r, 8) : 0x10000 + take(r, 2),
+				       .len = (uint32_t)take(r, op & 0x40 ? 4 : 2),
+				       .flags = (uint16_t)take(r, 1) & 7,
+				       .next = (uint16_t)take(r, op & 0x20 ? 2 : 1)};
 		memcpy(ram.base + a, &d, sizeof(d));
 		break;
 	case 4: /* make a head available and notify */

@@ -18,7 +18,7 @@ static struct command *cmd;
 static struct driver_queue rx[COMMAND_PORTS], tx[COMMAND_PORTS], ctl_rx, ctl_tx;
 static char got[COMMAND_PORTS][1 << 20]; /* what the agent has read from a port */
 static size_t ngot[COMMAND_PORTS];
-static int host_open[COMMAND_PORTS];     /* as the agent was told */
+static int host_open[COMMAND_PORTS]; /* as the agent was told */
 static int in[2], out[2], errs[2];
 static unsigned dones;
 static int done_status;
@@ -128,8 +128,14 @@ static void start_with(char *const *argv, const char *const *env, const char *cw
 	dones = 0;
 	guest_start(&g);
 	assert_int_equal(pipe(in) | pipe(out) | pipe(errs), 0);
-	struct command_config c = {.loop = g.loop, .argv = argv, .env = env, .cwd = cwd, .in_fd = in[0], .out_fd = out[1],
-				   .err_fd = errs[1], .ops = &ops};
+	struct command_config c = {.loop = g.loop,
+				   .argv = argv,
+				   .env = env,
+				   .cwd = cwd,
+				   .in_fd = in[0],
+				   .out_fd = out[1],
+				   .err_fd = errs[1],
+				   .ops = &ops};
 	cmd = command_create(&c, err);
 	assert_non_null(cmd);
 	struct console_port_config ports[COMMAND_PORTS] = {0};
@@ -195,7 +201,8 @@ static void test_job(void **state)
 	agent_says("rea");
 	agent_says("dy\n");
 	spin(2);
-	const char *want = "arg /bin/echo\narg a%20b\narg 100%25\narg \narg t%C3%A4glich%0A%7F\nenv LANG=C.UTF-8\ncwd /some%20where\nrun\n";
+	const char *want =
+		"arg /bin/echo\narg a%20b\narg 100%25\narg \narg t%C3%A4glich%0A%7F\nenv LANG=C.UTF-8\ncwd /some%20where\nrun\n";
 	assert_string_equal(got[CTL], want);
 	agent_says("ready\n"); /* once */
 	spin(2);
@@ -454,10 +461,16 @@ static void test_input_ends_first(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_job), cmocka_unit_test(test_streams), cmocka_unit_test(test_long_input),
+		cmocka_unit_test(test_job),
+		cmocka_unit_test(test_streams),
+		cmocka_unit_test(test_long_input),
 		cmocka_unit_test(test_slow_stdout),
-		cmocka_unit_test(test_slow_reader_after_the_end), cmocka_unit_test(test_stdout_reader_goes), cmocka_unit_test(test_endings),
-		cmocka_unit_test(test_nonsense), cmocka_unit_test(test_signals), cmocka_unit_test(test_input_ends_first),
+		cmocka_unit_test(test_slow_reader_after_the_end),
+		cmocka_unit_test(test_stdout_reader_goes),
+		cmocka_unit_test(test_endings),
+		cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_signals),
+		cmocka_unit_test(test_input_ends_first),
 	};
 	device_report_to = quiet;
 	return cmocka_run_group_tests(tests, NULL, NULL);

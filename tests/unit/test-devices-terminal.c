@@ -84,8 +84,13 @@ static void on_signal(void *ctx, int signo)
 	last_signal = signo;
 }
 
-static const struct terminal_ops ops = {.input = on_input, .input_end = on_end, .output_changed = on_changed, .quit = on_quit,
-					.command = on_command, .resized = on_resized, .signalled = on_signal};
+static const struct terminal_ops ops = {.input = on_input,
+					.input_end = on_end,
+					.output_changed = on_changed,
+					.quit = on_quit,
+					.command = on_command,
+					.resized = on_resized,
+					.signalled = on_signal};
 
 static void start(int in, int out, bool raw)
 {
@@ -201,7 +206,8 @@ static void slow_reader(int reader, int writer)
 		data[i] = (uint8_t)(i * 2654435761u >> 13);
 	start(-1, writer, false);
 	for (int rounds = 0; got < sizeof(data); rounds++) {
-		size_t n = sent < sizeof(data) ? terminal_write(term, data + sent, MIN(sizeof(data) - sent, 30000ul)) : 0;
+		size_t n =
+			sent < sizeof(data) ? terminal_write(term, data + sent, MIN(sizeof(data) - sent, 30000ul)) : 0;
 		sent += n;
 		if (n && sent < sizeof(data))
 			continue;
@@ -281,7 +287,8 @@ static void in_session(void (*body)(void))
 	pid_t pid = fork();
 	if (pid == 0) {
 		setsid();
-		assert_int_equal(openpty(&master, &slave, NULL, NULL, &(struct winsize){.ws_row = 24, .ws_col = 80}), 0);
+		assert_int_equal(openpty(&master, &slave, NULL, NULL, &(struct winsize){.ws_row = 24, .ws_col = 80}),
+				 0);
 		assert_int_equal(ioctl(slave, TIOCSCTTY, 0), 0);
 		signal(SIGHUP, SIG_DFL);
 		body();
@@ -407,7 +414,8 @@ static void signals_body(void)
 			char path[64], line[256] = "";
 			snprintf(path, sizeof(path), "/proc/%d/stat", self);
 			FILE *f = fopen(path, "r");
-			bool stopped = f && fgets(line, sizeof(line), f) && strrchr(line, ')') && strrchr(line, ')')[2] == 'T';
+			bool stopped =
+				f && fgets(line, sizeof(line), f) && strrchr(line, ')') && strrchr(line, ')')[2] == 'T';
 			if (f)
 				fclose(f);
 			if (stopped) {
@@ -499,9 +507,11 @@ static void test_exit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_pipe), cmocka_unit_test(test_file_and_null), cmocka_unit_test(test_slow_readers),
-		cmocka_unit_test(test_broken_pipe), cmocka_unit_test(test_keys), cmocka_unit_test(test_prompt),
-		cmocka_unit_test(test_signals), cmocka_unit_test(test_hangup), cmocka_unit_test(test_exit),
+		cmocka_unit_test(test_pipe),         cmocka_unit_test(test_file_and_null),
+		cmocka_unit_test(test_slow_readers), cmocka_unit_test(test_broken_pipe),
+		cmocka_unit_test(test_keys),         cmocka_unit_test(test_prompt),
+		cmocka_unit_test(test_signals),      cmocka_unit_test(test_hangup),
+		cmocka_unit_test(test_exit),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,10 +167,17 @@ static void test_out_of_range(void **state)
 	static const struct {
 		uint64_t sector;
 		uint32_t len;
-	} bad[] = {{DISK_SECTORS, 512}, {DISK_SECTORS - 1, 1024}, {UINT64_MAX, 512}, {UINT64_MAX / 512, 4096}, {0, 511}, {0, 1}, {1, 513}};
+	} bad[] = {{DISK_SECTORS, 512},
+		   {DISK_SECTORS - 1, 1024},
+		   {UINT64_MAX, 512},
+		   {UINT64_MAX / 512, 4096},
+		   {0, 511},
+		   {0, 1},
+		   {1, 513}};
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		assert_int_equal(run(VIRTIO_BLK_T_IN, bad[i].sector, data, bad[i].len, true, NULL), VIRTIO_BLK_S_IOERR);
-		assert_int_equal(run(VIRTIO_BLK_T_OUT, bad[i].sector, data, bad[i].len, false, NULL), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(run(VIRTIO_BLK_T_OUT, bad[i].sector, data, bad[i].len, false, NULL),
+				 VIRTIO_BLK_S_IOERR);
 	}
 	expect_sectors(DISK_SECTORS - 1, 1, -1);
 	shutdown();
@@ -181,7 +188,8 @@ static void test_ranges(void **state)
 	(void)state;
 	make_disk();
 	boot(false, false, all);
-	struct virtio_blk_discard_write_zeroes r[33] = {{.sector = 8, .num_sectors = 16}, {.sector = 100, .num_sectors = 3}};
+	struct virtio_blk_discard_write_zeroes r[33] = {{.sector = 8, .num_sectors = 16},
+							{.sector = 100, .num_sectors = 3}};
 	assert_int_equal(ranges(VIRTIO_BLK_T_WRITE_ZEROES, r, 1), VIRTIO_BLK_S_OK);
 	expect_sectors(7, 1, -1);
 	expect_sectors(8, 16, 0);
@@ -262,7 +270,11 @@ static void test_snapshot(void **state)
 	uint8_t *p = at(&g, data, 300 * 512);
 	for (unsigned i = 0; i < 300 * 512; i++) {
 		unsigned s = i / 512;
-		uint8_t want = s == 10 ? 0x11 : s == 12 || s == 13 ? 0x22 : s >= 100 && s < 150 ? 0 : s >= 60 && s < 260 ? 0x33 : pattern(s, i % 512);
+		uint8_t want = s == 10               ? 0x11
+			       : s == 12 || s == 13  ? 0x22
+			       : s >= 100 && s < 150 ? 0
+			       : s >= 60 && s < 260  ? 0x33
+						     : pattern(s, i % 512);
 		assert_int_equal(p[i], want);
 	}
 	file_sector(10, -1);
@@ -282,7 +294,8 @@ static void test_framing(void **state)
 	memset(at(&g, head + 16, 100), 0x77, 100);
 	memset(at(&g, rest, 924), 0x77, 924);
 	gpa_t status = guest_alloc(&g, 1);
-	struct buffer out[] = {{head, 7}, {head + 7, 50}, {head + 57, 59}, {rest, 1}, {rest + 1, 0}, {rest + 1, 923}, {status, 1}};
+	struct buffer out[] = {{head, 7},     {head + 7, 50},  {head + 57, 59}, {rest, 1},
+			       {rest + 1, 0}, {rest + 1, 923}, {status, 1}};
 	queue_add(&q, out, 6, 1);
 	queue_kick(&q);
 	queue_wait(&q);
@@ -333,7 +346,8 @@ static void test_reset_in_flight(void **state)
 	for (int round = 0; round < 20; round++) {
 		g.next = 1 << 20;
 		for (unsigned i = 0; i < 60; i++)
-			request(i & 1 ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_FLUSH, i, guest_alloc(&g, 4096), i & 1 ? 4096 : 0, true);
+			request(i & 1 ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_FLUSH, i, guest_alloc(&g, 4096),
+				i & 1 ? 4096 : 0, true);
 		queue_kick(&q);
 		reg_write(&g, VIRTIO_MMIO_STATUS, 0);
 		uint16_t used = q.used->idx;
@@ -525,12 +539,13 @@ static int with_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_basic), cmocka_unit_test(test_out_of_range), cmocka_unit_test(test_ranges),
-		cmocka_unit_test(test_zeroes_by_writing),
-		cmocka_unit_test(test_read_only), cmocka_unit_test(test_snapshot), cmocka_unit_test(test_framing),
-		cmocka_unit_test(test_many_in_flight), cmocka_unit_test(test_reset_in_flight),
-		cmocka_unit_test(test_write_through), cmocka_unit_test(test_host_errors), cmocka_unit_test(test_images),
-		cmocka_unit_test(test_locks), cmocka_unit_test(test_broken_requests),
+		cmocka_unit_test(test_basic),           cmocka_unit_test(test_out_of_range),
+		cmocka_unit_test(test_ranges),          cmocka_unit_test(test_zeroes_by_writing),
+		cmocka_unit_test(test_read_only),       cmocka_unit_test(test_snapshot),
+		cmocka_unit_test(test_framing),         cmocka_unit_test(test_many_in_flight),
+		cmocka_unit_test(test_reset_in_flight), cmocka_unit_test(test_write_through),
+		cmocka_unit_test(test_host_errors),     cmocka_unit_test(test_images),
+		cmocka_unit_test(test_locks),           cmocka_unit_test(test_broken_requests),
 	};
 	device_report_to = quiet;
 	int failed = cmocka_run_group_tests_name("virtio-blk, io_uring where the host has it", tests, NULL, NULL);

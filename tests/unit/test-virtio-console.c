@@ -56,7 +56,8 @@ static void plug(void)
 {
 	guest_start(&g);
 	struct virtio_env env = guest_env(&g);
-	struct console_port_config ports[PORTS] = {{NULL, &host_ops, &host[0]}, {"first", &host_ops, &host[1]}, {"second", &host_ops, &host[2]}};
+	struct console_port_config ports[PORTS] = {
+		{NULL, &host_ops, &host[0]}, {"first", &host_ops, &host[1]}, {"second", &host_ops, &host[2]}};
 	for (int i = 0; i < PORTS; i++) {
 		memset(&host[i], 0, sizeof(host[i]));
 		host[i].room = SIZE_MAX;
@@ -366,9 +367,14 @@ static void test_rng(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ports), cmocka_unit_test(test_back_pressure), cmocka_unit_test(test_output_outlives_reset),
-		cmocka_unit_test(test_control_buffers_run_out), cmocka_unit_test(test_resize),
-		cmocka_unit_test(test_without_multiport), cmocka_unit_test(test_bad_messages), cmocka_unit_test(test_rng),
+		cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_back_pressure),
+		cmocka_unit_test(test_output_outlives_reset),
+		cmocka_unit_test(test_control_buffers_run_out),
+		cmocka_unit_test(test_resize),
+		cmocka_unit_test(test_without_multiport),
+		cmocka_unit_test(test_bad_messages),
+		cmocka_unit_test(test_rng),
 	};
 	device_report_to = quiet;
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -132,7 +132,8 @@ static inline bool driver_negotiate(struct guest *g, uint64_t features)
 	reg_write(g, VIRTIO_MMIO_DRIVER_FEATURES, (uint32_t)(features >> 32));
 	reg_write(g, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
 	reg_write(g, VIRTIO_MMIO_DRIVER_FEATURES, (uint32_t)features);
-	reg_write(g, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK);
+	reg_write(g, VIRTIO_MMIO_STATUS,
+		  VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK);
 	return reg_read(g, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_FEATURES_OK;
 }
 
@@ -192,7 +193,8 @@ static inline uint16_t queue_add(struct driver_queue *q, const struct buffer *b,
 		struct vring_desc *d = &q->desc[q->next_desc++ % q->num];
 		d->addr = b[i].gpa;
 		d->len = b[i].len;
-		d->flags = (uint16_t)((i >= nout ? VRING_DESC_F_WRITE : 0) | (i + 1 < nout + nin ? VRING_DESC_F_NEXT : 0));
+		d->flags =
+			(uint16_t)((i >= nout ? VRING_DESC_F_WRITE : 0) | (i + 1 < nout + nin ? VRING_DESC_F_NEXT : 0));
 		d->next = (uint16_t)(q->next_desc % q->num);
 	}
 	queue_publish(q, head);

@@ -54,8 +54,11 @@ static const struct virtio_ops echo_ops = {
 static void plug(void)
 {
 	static const uint16_t sizes[] = {QUEUE_SIZE, QUEUE_SIZE};
-	struct virtio_shape shape = {
-		.features = 1u << 5, .nqueues = 2, .queue_sizes = sizes, .config = config, .config_size = sizeof(config)};
+	struct virtio_shape shape = {.features = 1u << 5,
+				     .nqueues = 2,
+				     .queue_sizes = sizes,
+				     .config = config,
+				     .config_size = sizeof(config)};
 	guest_start(&g);
 	struct virtio_env env = guest_env(&g);
 	notified = resets = configured = defer_limit = 0;
@@ -115,7 +118,8 @@ static void test_registers(void **state)
 static void test_config(void **state)
 {
 	(void)state;
-	memcpy(config, "abcdefghijkl", 12);
+	for (size_t i = 0; i < sizeof(config); i++)
+		config[i] = (uint8_t)('a' + i);
 	plug();
 	assert_int_equal(config_field(&g, 0, 4), 0x64636261);
 	assert_int_equal(config_field(&g, 8, 8), 0x6c6b6a69);
@@ -254,8 +258,11 @@ static gpa_t indirect(const struct buffer *b, unsigned nout, unsigned nin)
 	g.next += 64;
 	struct vring_desc d;
 	for (unsigned i = 0; i < nout + nin; i++) {
-		d = (struct vring_desc){.addr = b[i].gpa, .len = b[i].len, .next = (uint16_t)(i + 1),
-					.flags = (uint16_t)((i >= nout ? VRING_DESC_F_WRITE : 0) | (i + 1 < nout + nin ? VRING_DESC_F_NEXT : 0))};
+		d = (struct vring_desc){.addr = b[i].gpa,
+					.len = b[i].len,
+					.next = (uint16_t)(i + 1),
+					.flags = (uint16_t)((i >= nout ? VRING_DESC_F_WRITE : 0) |
+							    (i + 1 < nout + nin ? VRING_DESC_F_NEXT : 0))};
 		memcpy(at(&g, table + i * 16, 16), &d, 16);
 	}
 	return table;
@@ -353,7 +360,12 @@ static void test_bad_chains(void **state)
 	(void)state;
 	boot(all);
 	gpa_t ok = guest_alloc(&g, 4096);
-	static const gpa_t nowhere[] = {LOW_BYTES, LOW_BYTES - 1, UINT64_MAX, UINT64_MAX - 1, 0xd0000000, RAM_HIGH_BASE - 1,
+	static const gpa_t nowhere[] = {LOW_BYTES,
+					LOW_BYTES - 1,
+					UINT64_MAX,
+					UINT64_MAX - 1,
+					0xd0000000,
+					RAM_HIGH_BASE - 1,
 					RAM_HIGH_BASE + (1 << 20) - 1};
 	for (size_t i = 0; i < ARRAY_LEN(nowhere); i++) {
 		queue_add(&q, (struct buffer[]){{nowhere[i], 2}}, 1, 0);
@@ -371,7 +383,8 @@ static void test_bad_chains(void **state)
 	q.desc[0] = (struct vring_desc){.addr = ok, .len = 4, .flags = VRING_DESC_F_NEXT, .next = 0}; /* a loop */
 	queue_publish(&q, 0);
 	expect_broken();
-	q.desc[0] = (struct vring_desc){.addr = ok, .len = 4, .flags = VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, .next = 1};
+	q.desc[0] =
+		(struct vring_desc){.addr = ok, .len = 4, .flags = VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, .next = 1};
 	q.desc[1] = (struct vring_desc){.addr = ok, .len = 4};
 	queue_publish(&q, 0); /* out behind in */
 	expect_broken();
@@ -382,7 +395,8 @@ static void test_bad_chains(void **state)
 
 static void bad_table(gpa_t table, uint32_t len, uint16_t more_flags)
 {
-	q.desc[0] = (struct vring_desc){.addr = table, .len = len, .flags = VRING_DESC_F_INDIRECT | more_flags, .next = 1};
+	q.desc[0] =
+		(struct vring_desc){.addr = table, .len = len, .flags = VRING_DESC_F_INDIRECT | more_flags, .next = 1};
 	q.desc[1] = (struct vring_desc){.addr = table, .len = 4};
 	queue_publish(&q, 0);
 	expect_broken();
@@ -453,10 +467,18 @@ static void test_in_flight(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_registers), cmocka_unit_test(test_config), cmocka_unit_test(test_negotiation),
-		cmocka_unit_test(test_echo), cmocka_unit_test(test_notification_before_ok), cmocka_unit_test(test_event_idx),
-		cmocka_unit_test(test_indirect), cmocka_unit_test(test_defer), cmocka_unit_test(test_bad_rings),
-		cmocka_unit_test(test_bad_chains), cmocka_unit_test(test_bad_indirect), cmocka_unit_test(test_in_flight),
+		cmocka_unit_test(test_registers),
+		cmocka_unit_test(test_config),
+		cmocka_unit_test(test_negotiation),
+		cmocka_unit_test(test_echo),
+		cmocka_unit_test(test_notification_before_ok),
+		cmocka_unit_test(test_event_idx),
+		cmocka_unit_test(test_indirect),
+		cmocka_unit_test(test_defer),
+		cmocka_unit_test(test_bad_rings),
+		cmocka_unit_test(test_bad_chains),
+		cmocka_unit_test(test_bad_indirect),
+		cmocka_unit_test(test_in_flight),
 	};
 	device_report_to = quiet;
 	return cmocka_run_group_tests(tests, NULL, NULL);
