@@ -39,7 +39,7 @@ wrong "write -- before a COMMAND" k k
 wrong "no COMMAND behind it" k --
 wrong "needs an argument" k -d
 wrong "No such file" ./nothing
-wrong "not an ELF file" disk.img
+wrong "ELF" disk.img
 wrong "Is a directory" .
 wrong "name an image" -d nothing.img k
 wrong "name a cpio archive" -i nothing.cpio k

@@ -12,6 +12,8 @@ mkdir logs steps tmp some
 . "$TESTS/lib/runner.sh"
 as_vm() (cd "$VM_STATE" && exec "$@")
 
+mark=$((1000000 + $$)) # processes of this run of the test
+
 make_test() {
 	printf '#!/usr/bin/env bash\n%s\n' "$2" >"some/$1.sh"
 	chmod 755 "some/$1.sh"
@@ -19,9 +21,9 @@ make_test() {
 make_test passes '[ -d "$LOL_TMP" ] && [ -z "$(ls -A "$LOL_TMP")" ] && touch "$LOL_TMP/x" && mkdir -m 0 "$LOL_TMP/locked"'
 make_test fails 'echo this is why; exit 3'
 make_test skips 'echo blah; echo no such thing here; exit 77'
-make_test hangs '# timeout: 1
-sleep 1000'
-make_test litters 'setsid sleep 1001 >/dev/null 2>&1 & exit 0'
+make_test hangs "# timeout: 1
+sleep $mark"
+make_test litters "setsid sleep $mark >/dev/null 2>&1 & exit 0"
 make_test dies 'kill -SEGV $$'
 make_test unstartable ''
 chmod 644 some/unstartable.sh
@@ -47,7 +49,7 @@ grep -q '^FAILED *some/litters .*(left processes behind)' report || fail "litter
 grep -q '^FAILED *some/dies .*(status 139)' report || fail "dies"
 grep -q '^failed: some/litters$' total || fail "names of the failed"
 [ -z "$(ls -A tmp)" ] || fail "directories of tests are left behind"
-! pgrep -f '^sleep 100[01]$' >/dev/null || fail "processes are left behind"
+! pgrep -fx "sleep $mark" >/dev/null || fail "processes are left behind"
 
 # Only some, and all of them good.
 PASSED=0 FAILED=0 SKIPPED=0 FAILED_NAMES=()

@@ -78,10 +78,11 @@ as_vm() (
 
 # The rest of a script that sudo started, as the user who did so. become_caller SCRIPT [ARGUMENT]...
 become_caller() {
-	local home
+	local home groups=--clear-groups
 	[ "$EUID" = 0 ] && [[ ${SUDO_UID:-0} =~ ^[1-9][0-9]*$ && ${SUDO_GID:-0} =~ ^[1-9][0-9]*$ ]] || return 0
 	home=$(getent passwd "$SUDO_UID" | cut -d: -f6)
-	local command=(setpriv --reuid="$SUDO_UID" --regid="$SUDO_GID" --init-groups --inh-caps=-all
+	[ "$home" ] && groups=--init-groups
+	local command=(setpriv --reuid="$SUDO_UID" --regid="$SUDO_GID" $groups --inh-caps=-all
 		env -u SUDO_UID -u SUDO_GID -u SUDO_USER -u SUDO_COMMAND -u XDG_RUNTIME_DIR HOME="${home:-/nonexistent}")
 	"${command[@]}" test -r "$1" && exec "${command[@]}" "$@"
 }
