@@ -161,7 +161,7 @@ static void check_section(const struct image *image, struct report *r, struct ta
 			at.offset = end;
 			continue;
 		}
-		insn = insn_decode(s->data + at.offset, end - at.offset);
+		insn = insn_decode(s->data + at.offset, s->size - at.offset);
 		if (!insn.len) {
 			/* one report per stretch; go on at the next byte, as the rest may be code */
 			if (bad == UINT64_MAX)
@@ -170,7 +170,8 @@ static void check_section(const struct image *image, struct report *r, struct ta
 			continue;
 		}
 		look_at(image, r, t, at, &insn);
-		at.offset += insn.len;
+		/* a symbol inside an instruction is a second way to read it (retbleed_return_thunk): take that one, too */
+		at.offset = at.offset + insn.len > end ? end : at.offset + insn.len;
 	}
 }
 

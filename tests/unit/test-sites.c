@@ -98,6 +98,7 @@ static void test_good_tables(void **state)
 	       "");
 	expect("f: mov %ax,(%rdi)\n" NOP5 "ret" TABLE ENTRY("f", 5, 0, 3, 8) END, "");
 	expect("f: mov (%rdi),%ax\n" NOP5 "ret" TABLE ENTRY("f", 6, 0, 3, 8) END, "");
+	expect("f: .byte 0xf6; g: ret; int3; nop; ret\n", "");
 	expect("f: ret; .fill 30,1,0xcc; .fill 50,1,0; g: ret\n", "");
 }
 
@@ -107,6 +108,7 @@ static void test_missing(void **state)
 	expect("f: cli; ret\n", "sensitive, but not in the site table");
 	expect("f: nop; mov %ds,%ax; ret\n", "sensitive, but not in the site table");
 	expect("f: .byte 0xf2,0x0f,0,0xf7; ret\n", "sensitive, but not in the site table");
+	expect("f: .byte 0xb0; g: cli; ret\n", "sensitive, but not in the site table");
 	expect("f: syscall; ret\n", "must not run in place");
 	expect("f: stac; ret\n", "must not run in place");
 	expect("f: .byte 0x06; ret\n", "cannot be decoded up to the next symbol");
