@@ -34,8 +34,7 @@ lol_blk_sources = lol/devices/aio.c lol/devices/blk-image.c lol/devices/virtio-b
 lol_terminal_sources = lol/outstream.c lol/terminal.c
 
 devices_tests = tests/unit/test-devices tests/unit/test-devices-command tests/unit/test-devices-serial \
-	tests/unit/test-devices-terminal \
-		tests/unit/test-virtio tests/unit/test-virtio-blk tests/unit/test-virtio-console
+	tests/unit/test-devices-terminal tests/unit/test-virtio tests/unit/test-virtio-blk tests/unit/test-virtio-console
 if HAVE_CMOCKA
 check_PROGRAMS += $(devices_tests)
 TESTS += $(devices_tests)
