@@ -165,7 +165,7 @@ static int make_memory(struct machine *m, struct lol_error *err)
 {
 	uint64_t mem = m->opts->mem;
 
-	m->ram_fd = memfd("lol-ram", mem, true);
+	m->ram_fd = memfd("lol-ram", mem + PATCH_AREA, true);
 	m->ctl_fd = memfd("lol-ctl", ALIGN_UP(sizeof(struct kctl), PAGE_SIZE), false);
 	m->ushare_fd = memfd("lol-ushare", UBELLS_OFFSET + PAGE_SIZE, false);
 	m->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

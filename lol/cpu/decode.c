@@ -207,6 +207,50 @@ bool decode(const uint8_t *bytes, size_t n, gva_t va, struct insn *in)
 	return false;
 }
 
+unsigned branch_length(const uint8_t *bytes, size_t n, int64_t *target)
+{
+	ZydisDecodedInstruction zi;
+
+	*target = 0;
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, n, &zi)))
+		return 1;
+	if (zi.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE && zi.raw.imm[0].is_relative)
+		*target = zi.raw.imm[0].value.s + zi.length;
+	return zi.length;
+}
+
+unsigned plain_length(const uint8_t *bytes, size_t n)
+{
+	ZydisDecodedInstruction zi;
+
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, n, &zi)) || zi.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE ||
+	    zi.attributes & (ZYDIS_ATTRIB_IS_RELATIVE | ZYDIS_ATTRIB_IS_PRIVILEGED))
+		return 0;
+	switch (zi.meta.category) {
+	case ZYDIS_CATEGORY_SYSCALL:
+	case ZYDIS_CATEGORY_SYSRET:
+	case ZYDIS_CATEGORY_INTERRUPT:
+	case ZYDIS_CATEGORY_SYSTEM:
+	case ZYDIS_CATEGORY_CALL:
+	case ZYDIS_CATEGORY_RET:
+		return 0;
+	default:
+		return zi.length;
+	}
+}
+
+void vector_registers_save(void)
+{
+	struct vcpu *v = vh.vcpu;
+	asm volatile("xsave64 %0" : "=m"(v->kernel_vectors) : "a"(-1), "d"(-1));
+}
+
+void vector_registers_restore(void)
+{
+	struct vcpu *v = vh.vcpu;
+	asm volatile("xrstor64 %0" ::"m"(v->kernel_vectors), "a"(-1), "d"(-1));
+}
+
 gva_t insn_ea(const struct insn *in, const struct gregs *g)
 {
 	gva_t ea = (uint64_t)in->disp;

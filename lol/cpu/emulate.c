@@ -376,7 +376,9 @@ static void vmcall(struct vcpu *v, struct gregs *g)
 {
 	(void)v;
 	if ((uint32_t)g->r[RAX] == IVMM_CALL_MODULE) {
+		vector_registers_save();
 		sites_rewrite(g->r[RDI], g->r[RSI], true);
+		vector_registers_restore();
 		g->r[RAX] = 0;
 	} else {
 		g->r[RAX] = (uint64_t)-38;

@@ -50,6 +50,19 @@ struct insn {
 /* Decode the instruction at bytes, which stands at va. False: not an instruction that the emulator knows. Signal context or start only (uses Zydis). */
 bool decode(const uint8_t *bytes, size_t n, gva_t va, struct insn *in);
 
+/*
+ * Length of the instruction at bytes (1 where there is none), and the target of a direct branch relative to bytes
+ * (0: it is none). Uses Zydis, like decode().
+ */
+unsigned branch_length(const uint8_t *bytes, size_t n, int64_t *target);
+
+/* Length of the instruction at bytes if it does the same anywhere and goes on behind itself, otherwise 0. Uses Zydis. */
+unsigned plain_length(const uint8_t *bytes, size_t n);
+
+/* Around a call of those above in site context: the guest kernel's vector registers are live there. Not nested. */
+void vector_registers_save(void);
+void vector_registers_restore(void);
+
 /* Address of the memory operand; next = address behind the instruction. */
 gva_t insn_ea(const struct insn *in, const struct gregs *g);
 

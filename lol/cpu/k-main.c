@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "cpu/insn.h"
+#include "mmu/upatch.h"
 
 struct kctl *kctl;
 struct guest_ram ram;
@@ -118,6 +119,7 @@ int main(void)
 	kmap_init();
 	map_linear();
 	upool_init();
+	upatch_init();
 	pic_init();
 	io_init();
 	vh.vcpu = vcpus[0];

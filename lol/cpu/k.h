@@ -87,6 +87,7 @@ struct utlb_entry {
 struct uproc;
 struct vcpu {
 	uint8_t stage[XSTATE_MAX] __attribute__((aligned(64))); /* XSAVE image of the user state when not in a U */
+	uint8_t kernel_vectors[16384] __attribute__((aligned(64))); /* see vector_registers_save() */
 	struct uproc *fpu_in;                                    /* the U whose registers hold it, NULL: stage */
 	uint64_t cr0, cr2, cr3, cr4, xcr0, efer, dr[8];
 	uint64_t gdt_base, idt_base;

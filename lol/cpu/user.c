@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "mmu/uproc.h"
+#include "mmu/upatch.h"
 
 #define SIG_SYS 31
 #define STUB_SIZE 0x1000
@@ -168,7 +168,7 @@ static void get_regs(struct ushare *s, struct gregs *g)
 {
 	for (int i = 0; i < 16; i++)
 		g->r[i] = s->regs[ur_index[i]];
-	g->rip = s->regs[UR_RIP];
+	g->rip = upatch_to_guest(s->regs[UR_RIP]);
 	g->rflags = (s->regs[UR_EFL] & ~(uint64_t)FL_IOPL) | FL_IF | 2;
 }
 
@@ -228,6 +228,11 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g)
 
 	if (why == WHY_DONE || why == U_SIG_KICK)
 		return false;
+	if (why == WHY_SYSCALL) {
+		STAT(u_fast_syscalls);
+		deliver_syscall(v, g);
+		return true;
+	}
 	if (why == SIG_SYS) {
 		if (g->rip - USTUB_BASE < STUB_SIZE) { /* guest code jumped to a system call of the stub */
 			inject_gp(v, g, 3, 0);
@@ -235,6 +240,8 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g)
 			g->rip -= 2;
 			inject_gp(v, g, 3, 0x80 * 8 + 2);
 		} else {
+			if (g->r[RAX] != 15) /* rt_sigreturn, see upatch.c */
+				upatch_site(v, u, g->rip - 2);
 			deliver_syscall(v, g);
 		}
 		return true;
@@ -263,6 +270,22 @@ static void prefill(struct vcpu *v, struct uproc *u)
 	v->last_pf = 0;
 }
 
+/* After a system call rcx and r11 are rip and flags, so a jump will do; not with flags that a jump would act on. */
+static bool fast_return(const struct gregs *g)
+{
+	return g->r[RCX] == g->rip && g->r[R11] == g->rflags && !(g->rflags & (FL_TF | FL_RF | FL_AC | FL_NT)) && g->rip < 1ull << 47;
+}
+
+/* A stepped program must see its own instructions only. */
+static void step_mode(struct vcpu *v, struct uproc *u, const struct gregs *g)
+{
+	bool step = g->rflags & FL_TF;
+
+	if (step && !u->stepping)
+		umap_forget_copies(v, u);
+	u->stepping = step;
+}
+
 void enter_user(struct vcpu *v, struct gregs *g)
 {
 	if (g->rip >= 1ull << 47) { /* iretq would fault with the user's rip */
@@ -283,6 +306,7 @@ void enter_user(struct vcpu *v, struct gregs *g)
 		if (v->fpu_in && v->fpu_in != u)
 			fpu_save(v, ~0ull);
 		umap_sync(v, u);
+		step_mode(v, u, g);
 		prefill(v, u);
 		uint32_t cmd = UCMD_RESUME | UCMD_BASES;
 		if (u->queued) {
@@ -297,6 +321,9 @@ void enter_user(struct vcpu *v, struct gregs *g)
 			cmd |= UCMD_XRSTOR;
 		}
 		put_regs(u->s, g);
+		u->s->regs[UR_RIP] = upatch_to_host(u, g->rip);
+		if (fast_return(g))
+			cmd |= UCMD_FAST;
 		u->s->fsbase = v->fs_base;
 		u->s->gsbase = gs;
 		STAT(u_enter);

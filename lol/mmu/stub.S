@@ -32,6 +32,34 @@
 	.globl stub_begin
 stub_begin:
 	.set us_base, stub_begin + (USHARE_BASE - USTUB_BASE)
+	ud2
+	.balign 8, 0xcc
+/*
+ * A system call from a trampoline (USTUB_SYSCALL): rcx = return address, r11 is free.
+ * The guest's stack pointer may point anywhere, and below it is its red zone.
+ */
+	mov	%rsp, UREG(UR_RSP)
+	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
+	pushfq
+	popq	UREG(UR_EFL)
+	pushq	$2
+	popfq
+	mov	%r8, UREG(UR_R8)
+	mov	%r9, UREG(UR_R9)
+	mov	%r10, UREG(UR_R10)
+	mov	%r12, UREG(UR_R12)
+	mov	%r13, UREG(UR_R13)
+	mov	%r14, UREG(UR_R14)
+	mov	%r15, UREG(UR_R15)
+	mov	%rdi, UREG(UR_RDI)
+	mov	%rsi, UREG(UR_RSI)
+	mov	%rbp, UREG(UR_RBP)
+	mov	%rbx, UREG(UR_RBX)
+	mov	%rdx, UREG(UR_RDX)
+	mov	%rax, UREG(UR_RAX)
+	mov	%rcx, UREG(UR_RIP)
+	mov	$WHY_SYSCALL, %r14d
+	jmp	stub_post
 
 /*
  * Signal handler: rdi = signal, rsi = siginfo, rdx = ucontext, on the alternate
@@ -264,7 +292,9 @@ after_batch:
 1:	test	$UCMD_XRSTOR, %ebp
 	jz	2f
 	xrstor64 (%rdi)
-2:	test	$UCMD_RESUME, %ebp
+2:	test	$UCMD_FAST, %ebp
+	jnz	stub_resume_fast
+	test	$UCMD_RESUME, %ebp
 	jnz	stub_resume
 	mov	$WHY_DONE, %r14d
 	jmp	stub_post
@@ -293,6 +323,29 @@ stub_resume:
 	mov	UREG(UR_RAX), %rax
 	mov	UREG(UR_RCX), %rcx
 	iretq
+
+/* The same by a plain jump: rcx and r11 are whatever a system call leaves there. */
+stub_resume_fast:
+	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
+	mov	UREG(UR_R8), %r8
+	mov	UREG(UR_R9), %r9
+	mov	UREG(UR_R10), %r10
+	mov	UREG(UR_R11), %r11
+	mov	UREG(UR_R12), %r12
+	mov	UREG(UR_R13), %r13
+	mov	UREG(UR_R14), %r14
+	mov	UREG(UR_R15), %r15
+	mov	UREG(UR_RDI), %rdi
+	mov	UREG(UR_RSI), %rsi
+	mov	UREG(UR_RBP), %rbp
+	mov	UREG(UR_RBX), %rbx
+	mov	UREG(UR_RDX), %rdx
+	mov	UREG(UR_RAX), %rax
+	mov	UREG(UR_RCX), %rcx
+	pushq	UREG(UR_EFL)
+	popfq
+	mov	UREG(UR_RSP), %rsp
+	jmp	*UREG(UR_RIP)
 stub_resume_end:
 
 /*

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include "mmu/uproc.h"
+#include "mmu/upatch.h"
 
 #define BLOCK (1ull << 21)
 #define INDEX(va, shift) (((va) >> (shift)) & 511)
@@ -117,6 +117,7 @@ void umap_drop(struct vcpu *v, struct uproc *u)
 	if (u->maps)
 		queue_munmap(v, u, 0, K_USER_END);
 	u->maps = 0;
+	u->window = false;
 	flush_batch(v, u);
 }
 
@@ -131,6 +132,62 @@ static bool joins(_Atomic uint64_t *pte, const uint64_t *shadow, uint64_t want, 
 {
 	uint64_t e = atomic_load_explicit(pte, memory_order_relaxed);
 	return !*shadow && (e & mask) == want && (e & PTE_ADDR) == gpa;
+}
+
+/* Pages of the run that have rewritten system calls: their copies go on top. */
+static void map_copies(struct vcpu *v, struct uproc *u, gva_t va, uint64_t *sh, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (!upatch_has(sh[i] & PTE_ADDR))
+			continue;
+		uint64_t off = upatch_copy(va + i * PAGE_SIZE, sh[i] & PTE_ADDR);
+		if (off == UINT64_MAX)
+			continue;
+		umap_window(v, u);
+		queue_mmap(v, u, va + i * PAGE_SIZE, PAGE_SIZE, sh[i], off);
+		sh[i] |= SH_COPY;
+	}
+}
+
+void umap_window(struct vcpu *v, struct uproc *u)
+{
+	if (u->window)
+		return;
+	u->window = true;
+	queue_mmap(v, u, UPATCH_BASE, UPATCH_WINDOW, SH_R | SH_X, ram.size);
+}
+
+bool umap_has_copy(struct uproc *u, gva_t va)
+{
+	uint64_t *sh = shadow_entry(u, va);
+	return sh && *sh & SH_COPY;
+}
+
+void umap_forget_page(struct vcpu *v, struct uproc *u, gva_t va)
+{
+	uint64_t *sh = shadow_entry(u, va);
+
+	if (!sh || !*sh)
+		return;
+	*sh = 0;
+	queue_munmap(v, u, va & PAGE_MASK, PAGE_SIZE);
+}
+
+static void forget_copies(struct vcpu *v, struct uproc *u, struct shnode *n, gva_t base, int shift)
+{
+	for (uint64_t i = 0; n && i < 512; i++) {
+		gva_t va = base + (i << shift);
+		if (shift > 12)
+			forget_copies(v, u, n->down[i], va, shift - 9);
+		else if (n->entry[i] & SH_COPY)
+			umap_forget_page(v, u, va);
+	}
+}
+
+void umap_forget_copies(struct vcpu *v, struct uproc *u)
+{
+	for (uint64_t i = 0; i < ARRAY_LEN(u->top); i++)
+		forget_copies(v, u, u->top[i], i << 39, 30);
 }
 
 uint32_t umap_fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access)
@@ -148,7 +205,7 @@ uint32_t umap_fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access)
 		if (!w.user || (write && !w.writable) || ((access & PFEC_I) && w.nx))
 			return (access & (PFEC_W | PFEC_I)) | PFEC_U | PFEC_P;
 	} while (!pt_set_ad(&w, write));
-	if (va < 0x10000) /* the host's mmap_min_addr; the kit's kernels never get here */
+	if (va < UPATCH_BASE + UPATCH_WINDOW) /* LoL's own; the kit's kernels never get here */
 		return (access & (PFEC_W | PFEC_I)) | PFEC_U | PFEC_P;
 
 	uint64_t *sh = shadow_block(u, va, true);
@@ -187,6 +244,8 @@ uint32_t umap_fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access)
 	queue_mmap(v, u, first_va, len, flags, off);
 	for (unsigned k = first; k <= last; k++)
 		sh[k] = (first_gpa + (uint64_t)(k - first) * PAGE_SIZE) | flags;
+	if ((flags & (SH_W | SH_X)) == SH_X && !u->stepping)
+		map_copies(v, u, first_va, &sh[first], last - first + 1);
 	STAT(u_fills);
 	STAT_ADD(u_fill_pages, last - first + 1);
 	if (u->maps > U_MAPS_MAX) {

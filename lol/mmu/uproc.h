@@ -16,6 +16,7 @@
 #define SH_W 2ull
 #define SH_X 4ull
 #define SH_HUGE 8ull /* from a leaf of 2 MiB or more: one invlpg forgets all of it */
+#define SH_COPY 16ull /* a copy with rewritten sites is mapped instead (upatch.c) */
 #define SH_PROT (SH_R | SH_W | SH_X)
 
 struct shnode {
@@ -37,6 +38,8 @@ struct uproc {
 	uint32_t secret[8];
 	bool alive;
 	bool handing_off; /* has been told to ring another's bell, may not have done so yet */
+	bool stepping;    /* guest code single-steps: no rewritten copies */
+	bool window;      /* table and trampolines are mapped */
 	bool resync;      /* compare everything with the tables before guest code runs */
 	unsigned ninval;
 	gva_t inval[INVAL_MAX];
@@ -53,6 +56,10 @@ struct uproc {
 uint32_t umap_fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access);
 void umap_sync(struct vcpu *v, struct uproc *u); /* apply what flushes asked for */
 void umap_drop(struct vcpu *v, struct uproc *u); /* forget and unmap everything */
+void umap_forget_page(struct vcpu *v, struct uproc *u, gva_t va);
+void umap_forget_copies(struct vcpu *v, struct uproc *u);
+bool umap_has_copy(struct uproc *u, gva_t va); /* a copy with rewritten sites is mapped at va */
+void umap_window(struct vcpu *v, struct uproc *u); /* map the low window, once */
 
 /* user.c: give U its turn with these commands, wait for it. False: the U is dead. */
 bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd);

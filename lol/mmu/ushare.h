@@ -29,13 +29,19 @@
 
 #define U_FD_RAM 3
 
+/* The low window of a U: table and trampolines of rewritten system calls (upatch.c), read-only. */
+#define UPATCH_BASE 0x20000
+#define UPATCH_WINDOW 0x20000
+#define PATCH_TABLE_SIZE 0x2000
+#define USTUB_SYSCALL (USTUB_BASE + 8) /* entry of the stub from trampolines */
+
 /* turn */
 #define TURN_K 0
 #define TURN_U 1
 
 /* why (U to K): the host signal, or */
 #define WHY_DONE 0     /* commands done, guest code did not run */
-#define WHY_SYSCALL 100 /* reserved for the path without a signal */
+#define WHY_SYSCALL 100 /* a system call from a trampoline, no signal */
 
 /* cmd (K to U) */
 #define UCMD_BATCH 1
@@ -43,6 +49,7 @@
 #define UCMD_XRSTOR 4
 #define UCMD_BASES 8
 #define UCMD_RESUME 16
+#define UCMD_FAST 64    /* with RESUME: rcx and r11 need not be kept apart from rip and flags, so no iretq */
 #define UCMD_HANDOFF 32 /* alone: wake the U whose bell is named, then sleep; nothing is reported */
 
 #define U_SIG_KICK 10 /* SIGUSR1 */
