@@ -144,17 +144,19 @@ static void on_power(void *ctx, enum power_event event)
 
 /* ---- memory ---- */
 
+#ifndef MFD_EXEC /* Linux 6.3 */
+#define MFD_NOEXEC_SEAL 8u
+#define MFD_EXEC 16u
+#endif
+
+/* Sealed in its size: K has the descriptor too, and must not make our mapping end in SIGBUS. */
 static int memfd(const char *name, uint64_t size, bool exec)
 {
-	int fd = -1;
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | (exec ? MFD_EXEC : MFD_NOEXEC_SEAL));
 
-#ifdef MFD_EXEC
-	fd = memfd_create(name, MFD_CLOEXEC | (exec ? MFD_EXEC : MFD_NOEXEC_SEAL));
-#endif
-	if (fd < 0) /* before Linux 6.3 there are no such flags */
-		fd = memfd_create(name, MFD_CLOEXEC);
-	(void)exec;
-	if (fd >= 0 && ftruncate(fd, (off_t)size) < 0) {
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd >= 0 && (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)) {
 		close(fd);
 		fd = -1;
 	}

@@ -49,17 +49,13 @@ void console_drain(struct machine *m)
 			n = sizeof(buf);
 		if (!n)
 			break;
-		struct byte_ring_end before = m->uart_tx;
-		n = byte_ring_read(&m->uart_tx, buf, n);
+		n = byte_ring_peek(&m->uart_tx, buf, n);
 		done = show(m, buf, n);
+		byte_ring_consume(&m->uart_tx, (uint32_t)done);
 		remember(m, buf, done);
 		any |= done > 0;
-		if (done < n) { /* the terminal is full: give the rest back and wait for it */
-			m->uart_tx = before;
-			uint8_t skip[4096];
-			byte_ring_read(&m->uart_tx, skip, done);
+		if (done < n) /* the terminal is full: wait for it */
 			break;
-		}
 	}
 	if (any) {
 		atomic_fetch_add(&m->ctl->uart_tx_wait, 1);
@@ -128,6 +124,13 @@ static bool on_prompt(void *ctx, const char *line)
 	if (!strcmp(line, "status")) {
 		terminal_message(m->terminal ? m->terminal : command_terminal(m->command), "running, %llu MiB, %u vCPU\n",
 				 (unsigned long long)(m->ram.size >> 20), m->ctl_cpus);
+		return true;
+	}
+	if (!strncmp(line, "sysrq ", 6) && line[6] && !line[7]) {
+		/* A break and a key within five seconds, as on a real line (Linux: admin-guide/sysrq.rst). */
+		atomic_store(&m->ctl->uart_break, 1);
+		byte_ring_write(&m->uart_rx, (const uint8_t *)line + 6, 1);
+		machine_kick(m);
 		return true;
 	}
 	return false;

@@ -63,6 +63,11 @@ void io_poll_uart(void)
 {
 	uint8_t byte;
 
+	if (atomic_load_explicit(&kctl->uart_break, memory_order_relaxed)) {
+		atomic_store(&kctl->uart_break, 0);
+		uart_rx_break(&uart);
+		return; /* the key follows when the guest has seen the break */
+	}
 	while (byte_ring_used(&rx) && uart_rx_room(&uart) && byte_ring_get(&rx, &byte))
 		uart_rx_push(&uart, byte);
 }
