@@ -24,6 +24,7 @@
 void kick_user(struct uproc *u)
 {
 	STAT(u_kicks);
+	atomic_store(&u->s->kick, 1);
 	sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
 }
 
@@ -327,9 +328,10 @@ void enter_user(struct vcpu *v, struct gregs *g)
 		u->s->fsbase = v->fs_base;
 		u->s->gsbase = gs;
 		STAT(u_enter);
+		atomic_store(&u->s->kick, 0);
 		atomic_store(&v->in_user, u);
 		if (vh.pending) /* the signal came before in_user was set */
-			kick_user(u);
+			atomic_store(&u->s->kick, 1);
 		bool ok = user_run(v, u, cmd);
 		atomic_store(&v->in_user, NULL);
 		if (!ok) { /* the process is gone: a fatal fault of this guest thread with what it had last */

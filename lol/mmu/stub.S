@@ -292,15 +292,23 @@ after_batch:
 1:	test	$UCMD_XRSTOR, %ebp
 	jz	2f
 	xrstor64 (%rdi)
-2:	test	$UCMD_FAST, %ebp
-	jnz	stub_resume_fast
-	test	$UCMD_RESUME, %ebp
+2:	test	$UCMD_RESUME, %ebp
 	jnz	stub_resume
 	mov	$WHY_DONE, %r14d
 	jmp	stub_post
+stub_kicked:
+	mov	$U_SIG_KICK, %r14d
+	jmp	stub_post
 
-/* Enter guest code with the registers in the slice. */
+/*
+ * Enter guest code with the registers in the slice.  A kick whose signal came
+ * before this window had nothing to interrupt, so its word is looked at here.
+ */
 stub_resume:
+	cmpl	$0, US(US_KICK)
+	jne	stub_kicked
+	test	$UCMD_FAST, %ebp
+	jnz	stub_resume_fast
 	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
 	pushq	$0x2b
 	pushq	UREG(UR_RSP)

@@ -72,6 +72,7 @@
 #define US_DEAD 260
 #define US_SLOT 264
 #define US_NEXT 268
+#define US_KICK 272
 
 /* index in regs[]: the order of the host's gregset_t, so that the handler copies in one go */
 #define UR_R8 0
@@ -123,6 +124,7 @@ struct ushare {
 	_Atomic uint32_t dead;     /* [zygote] the process has ended */
 	uint32_t slot;             /* [K] number of the bell */
 	uint32_t next;             /* [K] UCMD_HANDOFF: whose bell to ring */
+	_Atomic uint32_t kick;     /* [K] do not enter guest code: K has an interrupt for it */
 };
 
 struct ubatch_op {
@@ -136,6 +138,7 @@ _Static_assert(offsetof(struct ushare, regs) == US_REGS, "layout");
 _Static_assert(offsetof(struct ushare, sys_arch) == US_SI_ARCH, "layout");
 _Static_assert(offsetof(struct ushare, dead) == US_DEAD, "layout");
 _Static_assert(offsetof(struct ushare, next) == US_NEXT, "layout");
+_Static_assert(offsetof(struct ushare, kick) == US_KICK, "layout");
 _Static_assert(MAX_U * 4 <= 4096, "one page of bells");
 
 /* Addresses in the stub, for the zygote: see stub.S. */
