@@ -55,13 +55,20 @@ progress_end() {
 
 clear_line() { [ -z "${TERMINAL:-}" ] || printf '\r\033[K' >&3; }
 
-# progress_line NAME ELAPSED EXPECTED-LINES LOG: what is left follows from the lines that are there.
+# progress_line NAME ELAPSED EXPECTED-LINES LOG: what is left follows from "NN %" at the end of the last line, reckoned from
+# the first line with the same beginning, else from the number of lines.
 progress_line() {
-	local name=$1 elapsed=$2 expected=$3 lines left='' last
-	lines=$(wc -l <"$4")
-	last=$(tail -n 1 "$4" | tr -cd '[:print:]' | sed 's/^  *//' | cut -c 1-50)
-	if [ "$lines" -gt 0 ] && [ "$lines" -lt "$expected" ]; then
-		left=", about $(rough $((elapsed * (expected - lines) / lines))) left"
+	local name=$1 elapsed=$2 expected=$3 log=$4 lines left='' last
+	lines=$(wc -l <"$log")
+	last=$(tail -n 1 "$log" | tr -cd '[:print:]' | sed 's/^  *//' | cut -c 1-50)
+	if [[ $last =~ ^(.*[^0-9])([1-9][0-9]?)\ %$ ]]; then
+		[ "${BASH_REMATCH[1]%: }" = "$PHASE" ] &&
+			left=", about $(rough $(((elapsed - PHASE_START) * (100 - BASH_REMATCH[2]) / BASH_REMATCH[2]))) left"
+	else
+		[ "$last" = "$PHASE" ] || PHASE=$last PHASE_START=$elapsed
+		if [ "$lines" -gt 0 ] && [ "$lines" -lt "$expected" ]; then
+			left=", about $(rough $((elapsed * (expected - lines) / lines))) left"
+		fi
 	fi
 	if [ "$TERMINAL" ]; then
 		printf '\r\033[K        %s: %s%s  %s' "$name" "$(rough "$elapsed")" "$left" "$last" >&3
@@ -84,7 +91,7 @@ watch_job() {
 	local name=$1 expected=$2 log=$3 status start elapsed
 	shift 3
 	now
-	start=$NOW ANNOUNCED=0
+	start=$NOW ANNOUNCED=0 PHASE='' PHASE_START=0
 	set -m
 	(trap - INT TERM HUP EXIT; "$@") >"$log" 2>&1 </dev/null &
 	STEP_GROUP=$!
@@ -121,7 +128,7 @@ step() {
 	if [ $status = 0 ]; then
 		result ok "$name" "$TOOK"
 		# A step that found its work done says nothing about the next one that does it.
-		[ "$(wc -l <"$log")" -gt $((expected / 2)) ] && wc -l <"$log" >"$memo"
+		[ "$expected" != 0 ] && [ "$(wc -l <"$log")" -gt $((expected / 2)) ] && wc -l <"$log" >"$memo"
 	else
 		result FAILED "$name" "$TOOK" "log: $log"
 		[ "${STEP_BRIEF:-}" ] || show_end_of "$log"

@@ -43,6 +43,17 @@ busybox-static file:/bin/busybox
 util-linux command:setpriv
 '
 
+# What tests use; quickstart does without.
+TEST_NEEDS='
+bsdutils command:script
+e2fsprogs command:mke2fs
+procps command:pgrep
+'
+LONG_TEST_NEEDS='
+mmdebstrap command:mmdebstrap
+fakeroot command:fakeroot
+'
+
 # ---- users and directories ----
 
 # private_dir UID DIR: a directory at a name that others could have taken must be UID's alone.
@@ -131,7 +142,7 @@ missing_packages() {
 	local package test
 	while read -r package test; do
 		[ -z "$package" ] || is_there "$test" || printf ' %s' "$package"
-	done <<<"$*"
+	done < <(printf '%s\n' "$@")
 }
 
 # apt_install BECOME-ROOT... -- PACKAGE...
@@ -147,9 +158,10 @@ apt_install() {
 	"${become[@]}" apt-get update && "${install[@]}"
 }
 
+# ensure_packages NEEDS...: install what is missing for these lists, or end with what to install.
 ensure_packages() {
 	local missing become=()
-	read -ra missing <<<"$(missing_packages "$BUILD_NEEDS$GUEST_NEEDS")"
+	read -ra missing <<<"$(missing_packages "$@")"
 	[ ${#missing[@]} = 0 ] && return
 	local hint="missing: ${missing[*]}; install with: apt-get install ${missing[*]}"
 	command -v apt-get >/dev/null || die "missing, by their names in Debian: ${missing[*]}; install them first"
@@ -160,7 +172,7 @@ ensure_packages() {
 		become=(sudo -n)
 	fi
 	step "installing ${missing[*]}" 100 apt_install "${become[@]}" -- "${missing[@]}" || die "$hint"
-	[ -z "$(missing_packages "$BUILD_NEEDS$GUEST_NEEDS")" ] || die "$hint"
+	[ -z "$(missing_packages "$@")" ] || die "$hint"
 }
 
 # ---- build ----
@@ -211,9 +223,21 @@ build_lol() {
 
 # ---- guest kernel ----
 
-# The kit knows what is up to date.
+# The kit knows what is up to date, and on a terminal it shows its progress itself.
 build_kernel() {
-	step "guest kernel" 25 as_vm "$PREFIX/bin/lol-guest" kernel build
+	local start
+	if [ -z "$TERMINAL" ]; then
+		step "guest kernel" 0 as_vm "$PREFIX/bin/lol-guest" kernel build
+		return
+	fi
+	now
+	start=$NOW
+	as_vm "$PREFIX/bin/lol-guest" kernel build 2>&3
+	local status=$? word=ok
+	[ $status = 0 ] || word=FAILED
+	now
+	result $word "guest kernel" $((NOW - start))
+	return $status
 }
 
 setup_begin() {
