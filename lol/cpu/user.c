@@ -165,11 +165,13 @@ static void put_regs(struct ushare *s, const struct gregs *g)
 	s->regs[UR_EFL] = (g->rflags & ~(uint64_t)(FL_IOPL | FL_NT)) | FL_IF | 2;
 }
 
-static void get_regs(struct ushare *s, struct gregs *g)
+static void get_regs(struct uproc *u, struct gregs *g)
 {
+	struct ushare *s = u->s;
+
 	for (int i = 0; i < 16; i++)
 		g->r[i] = s->regs[ur_index[i]];
-	g->rip = upatch_to_guest(s->regs[UR_RIP]);
+	g->rip = upatch_to_guest(u, s->regs[UR_RIP]);
 	g->rflags = (s->regs[UR_EFL] & ~(uint64_t)FL_IOPL) | FL_IF | 2;
 }
 
@@ -230,7 +232,13 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g)
 	if (why == WHY_DONE || why == U_SIG_KICK)
 		return false;
 	if (why == WHY_SYSCALL) {
+		gva_t ret = upatch_return(u, s->regs[UR_RIP]);
+		if (!ret) { /* guest code jumped into the stub or a trampoline that is not its own */
+			inject_gp(v, g, 3, 0);
+			return true;
+		}
 		STAT(u_fast_syscalls);
+		g->rip = ret;
 		deliver_syscall(v, g);
 		return true;
 	}
@@ -339,7 +347,7 @@ void enter_user(struct vcpu *v, struct gregs *g)
 			inject_gp(v, g, 3, 0);
 			break;
 		}
-		get_regs(u->s, g);
+		get_regs(u, g);
 		v->fs_base = canonical(u->s->fsbase, v->fs_base);
 		gs = canonical(u->s->gsbase, gs);
 		if (handle_event(v, u, g))

@@ -35,7 +35,7 @@ stub_begin:
 	ud2
 	.balign 8, 0xcc
 /*
- * A system call from a trampoline (USTUB_SYSCALL): rcx = return address, r11 is free.
+ * A system call from a trampoline (USTUB_SYSCALL): rcx = number of the site, r11 is free.
  * The guest's stack pointer may point anywhere, and below it is its red zone.
  */
 	mov	%rsp, UREG(UR_RSP)
@@ -365,7 +365,11 @@ stub_resume_end:
 stub_start:
 	mov	$NR_munmap, %eax
 	xor	%edi, %edi
-	movabs	$USTUB_BASE, %rsi
+	mov	$USHARE_LOW, %esi
+	syscall
+	mov	$NR_munmap, %eax
+	mov	$UPATCH_BASE, %edi
+	movabs	$(USTUB_BASE - UPATCH_BASE), %rsi
 	syscall
 	mov	$NR_munmap, %eax
 	lea	stub_begin(%rip), %rdi

@@ -115,7 +115,7 @@ void umap_drop(struct vcpu *v, struct uproc *u)
 	u->ninval = 0;
 	u->resync = false;
 	if (u->maps)
-		queue_munmap(v, u, 0, K_USER_END);
+		queue_munmap(v, u, UPATCH_BASE, K_USER_END - UPATCH_BASE);
 	u->maps = 0;
 	u->window = false;
 	flush_batch(v, u);
@@ -138,9 +138,7 @@ static bool joins(_Atomic uint64_t *pte, const uint64_t *shadow, uint64_t want, 
 static void map_copies(struct vcpu *v, struct uproc *u, gva_t va, uint64_t *sh, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
-		if (!upatch_has(sh[i] & PTE_ADDR))
-			continue;
-		uint64_t off = upatch_copy(va + i * PAGE_SIZE, sh[i] & PTE_ADDR);
+		uint64_t off = upatch_copy(u, va + i * PAGE_SIZE, sh[i] & PTE_ADDR);
 		if (off == UINT64_MAX)
 			continue;
 		umap_window(v, u);
@@ -157,10 +155,14 @@ void umap_window(struct vcpu *v, struct uproc *u)
 	queue_mmap(v, u, UPATCH_BASE, UPATCH_WINDOW, SH_R | SH_X, ram.size);
 }
 
-bool umap_has_copy(struct uproc *u, gva_t va)
+bool umap_has_copy(struct uproc *u, gva_t va, gpa_t *gpa)
 {
 	uint64_t *sh = shadow_entry(u, va);
-	return sh && *sh & SH_COPY;
+
+	if (!sh || !(*sh & SH_COPY))
+		return false;
+	*gpa = *sh & PTE_ADDR;
+	return true;
 }
 
 void umap_forget_page(struct vcpu *v, struct uproc *u, gva_t va)

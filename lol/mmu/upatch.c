@@ -11,8 +11,11 @@
  * where the guest's page table forbids writing.  The guest's own page stays as it is: reads
  * by the guest kernel (ptrace, core dumps, other mappings) see the original.  The jump
  * leads through a table in the low window of U (guest programs cannot have addresses below
- * 1 MiB) to a trampoline, which loads rcx with its right value, the return address, and
- * goes on to the stub.
+ * 1 MiB) to a trampoline, which loads the site's number and goes on to the stub.
+ *
+ * Nothing in copies and trampolines depends on the address at which a program has the page,
+ * so one copy serves all: K keeps for each U where it is mapped (once at most), and tells U
+ * by a word in its slice where a trampoline leads back to.
  *
  * Two forms are taken; the window must lie in one page, and no direct jump of the page may
  * lead to the middle of it:
@@ -37,14 +40,16 @@
 
 #include "cpu/insn.h"
 
-#define SITES 1024u
+#define SITES 4096u
 #define COPIES 1024u
 #define TRAMP_SIZE 64u
+#define NONE 0xffffu
 
 enum form { AFTER, BEFORE };
 
 static struct site {
-	gva_t start; /* of the window */
+	uint16_t copy, off; /* of the window in the page */
+	uint16_t next;      /* of the same copy, or NONE */
 	uint8_t form;
 	uint8_t moved; /* AFTER: bytes behind the syscall that stand in the trampoline */
 } site[SITES];
@@ -52,48 +57,47 @@ static unsigned nsites;
 
 static struct copy {
 	gpa_t gpa;
-	gva_t va;   /* of the page: windows hold absolute return addresses */
 	bool valid;
+	uint16_t sites; /* the first, or NONE */
 } copy[COPIES];
 static unsigned ncopies;
 
 /* The area behind guest RAM in its memfd: table, trampolines, copies; and the originals, which only K has. */
 static uint8_t *area;
 static uint8_t *originals;
-static uint8_t *gfn_has_copy; /* one byte a guest page: a quick no */
+static uint16_t *copy_of_page; /* by page of RAM: number of its newest copy + 1 */
+static gva_t (*where)[COPIES];  /* by slot of the U */
 
 #define AREA_TRAMPS PATCH_TABLE_SIZE
 #define AREA_COPIES (PATCH_TABLE_SIZE + SITES * TRAMP_SIZE)
 
+static void *reserve(size_t size)
+{
+	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
 void upatch_init(void)
 {
 	_Static_assert(AREA_COPIES + COPIES * PAGE_SIZE <= PATCH_AREA, "area");
-	_Static_assert(AREA_COPIES <= UPATCH_WINDOW, "window");
+	_Static_assert(AREA_COPIES <= UPATCH_WINDOW && SITES * 8 <= PATCH_TABLE_SIZE, "window");
 	area = mmap(NULL, PATCH_AREA, PROT_READ | PROT_WRITE, MAP_SHARED, FD_RAM, (off_t)ram.size);
-	originals = mmap(NULL, COPIES * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	gfn_has_copy = mmap(NULL, ram.size / PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (area == MAP_FAILED || originals == MAP_FAILED || gfn_has_copy == MAP_FAILED)
+	originals = reserve(COPIES * PAGE_SIZE);
+	copy_of_page = reserve(ram.size / PAGE_SIZE * sizeof(*copy_of_page));
+	where = reserve(MAX_U * sizeof(*where));
+	if (area == MAP_FAILED || originals == MAP_FAILED || copy_of_page == MAP_FAILED || where == MAP_FAILED)
 		k_stop(KSTOP_START, "cannot map memory for rewritten user code");
 }
 
-static uint8_t *flag_of(gpa_t gpa)
+static uint16_t *index_of(gpa_t gpa)
 {
 	uint64_t off = ram_offset(&ram, gpa & PAGE_MASK, PAGE_SIZE);
-	return off == UINT64_MAX ? NULL : &gfn_has_copy[off / PAGE_SIZE];
+	return off == UINT64_MAX ? NULL : &copy_of_page[off / PAGE_SIZE];
 }
 
-bool upatch_has(gpa_t gpa)
+static struct copy *find_copy(gpa_t gpa)
 {
-	uint8_t *f = flag_of(gpa);
-	return f && *f;
-}
-
-static struct copy *find_copy(gva_t va, gpa_t gpa)
-{
-	for (unsigned i = 0; i < ncopies; i++)
-		if (copy[i].valid && copy[i].gpa == (gpa & PAGE_MASK) && copy[i].va == (va & PAGE_MASK))
-			return &copy[i];
-	return NULL;
+	uint16_t *i = index_of(gpa);
+	return i && *i && copy[*i - 1].valid ? &copy[*i - 1] : NULL;
 }
 
 static uint8_t *copy_bytes(const struct copy *c)
@@ -106,16 +110,29 @@ static uint8_t *original_bytes(const struct copy *c)
 	return originals + (size_t)(c - copy) * PAGE_SIZE;
 }
 
-uint64_t upatch_copy(gva_t va, gpa_t gpa)
+/* The copy of the page if that still has the bytes it was made of. U's that map a stale one keep it until their next resync. */
+static struct copy *current_copy(gpa_t gpa)
 {
-	struct copy *c = upatch_has(gpa) ? find_copy(va, gpa) : NULL;
+	struct copy *c = find_copy(gpa);
+
+	if (c && __builtin_memcmp(original_bytes(c), ram_ptr(&ram, c->gpa, PAGE_SIZE), PAGE_SIZE)) {
+		c->valid = false;
+		c = NULL;
+	}
+	return c;
+}
+
+uint64_t upatch_copy(struct uproc *u, gva_t va, gpa_t gpa)
+{
+	struct copy *c = current_copy(gpa);
+	gpa_t other;
 
 	if (!c)
 		return UINT64_MAX;
-	if (__builtin_memcmp(original_bytes(c), ram_ptr(&ram, c->gpa, PAGE_SIZE), PAGE_SIZE)) {
-		c->valid = false; /* the page has another content now; U's that still map the copy hold it until their next resync */
+	gva_t *at = &where[u->slot][c - copy];
+	if (*at && *at != (va & PAGE_MASK) && umap_has_copy(u, *at, &other) && other == c->gpa)
 		return UINT64_MAX;
-	}
+	*at = va & PAGE_MASK;
 	return ram.size + AREA_COPIES + (uint64_t)(c - copy) * PAGE_SIZE;
 }
 
@@ -159,11 +176,11 @@ static bool choose_form(const uint8_t *page, unsigned off, struct site *s)
 	unsigned n = movable(page, off);
 
 	if (n && !jumped_into(page, off, off + 2 + n)) {
-		*s = (struct site){off, AFTER, (uint8_t)n};
+		*s = (struct site){.off = (uint16_t)off, .form = AFTER, .moved = (uint8_t)n};
 		return true;
 	}
 	if (off >= 5 && page[off - 5] == 0xb8 && !jumped_into(page, off - 5, off + 2)) {
-		*s = (struct site){off - 5, BEFORE, 0};
+		*s = (struct site){.off = (uint16_t)(off - 5), .form = BEFORE};
 		return true;
 	}
 	return false;
@@ -175,93 +192,51 @@ static uint8_t *put(uint8_t *p, const void *bytes, unsigned n)
 	return p + n;
 }
 
-/* jmp *literal(%rip), the literal at lit within the trampoline t */
-static uint8_t *put_jump(uint8_t *p, uint8_t *t, unsigned lit)
-{
-	int32_t rel = (int32_t)(t + lit - (p + 6));
-	p = put(p, "\xff\x25", 2);
-	return put(p, &rel, 4);
-}
-
-#define LIT_STUB 48u
-#define LIT_BACK 56u
-#define AFTER_CONT 16u
+#define LIT_STUB 56u
+#define AFTER_CONT 11u
 #define BEFORE_SYSCALL 5u
-_Static_assert(AFTER_CONT + MOVED_MAX + 6 <= LIT_STUB, "trampoline");
+_Static_assert(AFTER_CONT + MOVED_MAX + 7 <= LIT_STUB, "trampoline");
 
+/*
+ *     mov  $nr, %eax             BEFORE only: the instruction that was moved
+ *     mov  $number, %ecx
+ *     jmp  *LIT_STUB(%rip)
+ *     ...                        AFTER only: the instructions that were moved
+ *     jmp  *back                 AFTER only: through the slice
+ */
 static void write_trampoline(unsigned n, const uint8_t *window)
 {
 	uint8_t *t = area + AREA_TRAMPS + n * TRAMP_SIZE, *p = t;
-	const struct site *s = &site[n];
-	uint64_t ret = s->form == AFTER ? s->start + 2 : s->start + 7, back = s->form == AFTER ? ret + s->moved : ret;
 	uint64_t entry = USTUB_SYSCALL, self = UPATCH_BASE + AREA_TRAMPS + n * TRAMP_SIZE;
+	uint32_t back = USHARE_LOW + US_BACK, number = n;
+	int32_t rel;
 
-	if (s->form == BEFORE)
+	if (site[n].form == BEFORE)
 		p = put(p, window, 5);
-	p = put(p, "\x48\xb9", 2);
-	p = put(p, &ret, 8);
-	p = put_jump(p, t, LIT_STUB);
-	if (s->form == AFTER) {
-		p = put(p, window + 2, s->moved);
-		put_jump(p, t, LIT_BACK);
+	p = put(p, "\xb9", 1);
+	p = put(p, &number, 4);
+	rel = (int32_t)(t + LIT_STUB - (p + 6));
+	p = put(p, "\xff\x25", 2);
+	p = put(p, &rel, 4);
+	if (site[n].form == AFTER) {
+		p = put(p, window + 2, site[n].moved);
+		p = put(p, "\xff\x24\x25", 3);
+		put(p, &back, 4);
 	}
 	put(t + LIT_STUB, &entry, 8);
-	put(t + LIT_BACK, &back, 8);
 	put(area + n * 8, &self, 8);
 }
 
-#define HASH 4096u
-static uint16_t by_start[HASH]; /* number + 1 */
-
-static unsigned hash(gva_t start)
+static struct copy *make_copy(gpa_t gpa, const uint8_t *page)
 {
-	return (unsigned)(start * 0x9e3779b97f4a7c15ull >> 50) % HASH;
-}
-
-static int find_site(gva_t start)
-{
-	for (unsigned h = hash(start); by_start[h]; h = (h + 1) % HASH)
-		if (site[by_start[h] - 1].start == start)
-			return by_start[h] - 1;
-	return -1;
-}
-
-static int add_site(const struct site *s)
-{
-	unsigned h = hash(s->start);
-
-	if (nsites == SITES)
-		return -1;
-	while (by_start[h])
-		h = (h + 1) % HASH;
-	site[nsites] = *s;
-	by_start[h] = (uint16_t)(nsites + 1);
-	return (int)nsites++;
-}
-
-static struct copy *make_copy(gva_t va, gpa_t gpa, const uint8_t *page)
-{
-	struct copy *c = NULL;
-
-	if (ncopies < COPIES)
-		c = &copy[ncopies++];
-	else
+	if (ncopies == COPIES)
 		return NULL;
-	*c = (struct copy){gpa & PAGE_MASK, va & PAGE_MASK, true};
+	struct copy *c = &copy[ncopies++];
+	*c = (struct copy){gpa & PAGE_MASK, true, NONE};
 	__builtin_memcpy(original_bytes(c), page, PAGE_SIZE);
 	__builtin_memcpy(copy_bytes(c), page, PAGE_SIZE);
-	*flag_of(gpa) = 1;
+	*index_of(gpa) = (uint16_t)ncopies;
 	return c;
-}
-
-/* Has the trampoline of site n the bytes of this window? Another program may have other code at the same address. */
-static bool same_code(int n, const struct site *s, const uint8_t *window)
-{
-	const uint8_t *t = area + AREA_TRAMPS + (unsigned)n * TRAMP_SIZE;
-
-	if (site[n].form != s->form || site[n].moved != s->moved)
-		return false;
-	return s->form == AFTER ? !__builtin_memcmp(t + AFTER_CONT, window + 2, s->moved) : !__builtin_memcmp(t, window, 5);
 }
 
 void upatch_site(struct vcpu *v, struct uproc *u, gva_t va)
@@ -269,66 +244,75 @@ void upatch_site(struct vcpu *v, struct uproc *u, gva_t va)
 	struct walk w;
 	struct site s;
 
-	if (va >= K_USER_END || u->stepping || !pt_walk(v->cr3, va, &w) || !w.user || w.writable || w.nx)
+	if (va >= K_USER_END || u->stepping || nsites == SITES || !pt_walk(v->cr3, va, &w) || !w.user || w.writable || w.nx)
 		return;
 	const uint8_t *page = ram_ptr(&ram, w.gpa & PAGE_MASK, PAGE_SIZE);
 	unsigned off = va & (PAGE_SIZE - 1);
 	if (!page || off + 2 > PAGE_SIZE || page[off] != 0x0f || page[off + 1] != 0x05)
 		return;
+	struct copy *c = current_copy(w.gpa);
+	if (c && copy_bytes(c)[off] != page[off])
+		return; /* done before; this U has the page elsewhere too, or had it mapped before */
 	vector_registers_save();
 	bool ok = choose_form(page, off, &s);
 	vector_registers_restore();
-	if (!ok)
+	if (!ok || (!c && !(c = make_copy(w.gpa, page))))
 		return;
-	unsigned start = (unsigned)s.start;
-	s.start += va & PAGE_MASK;
-	int n = find_site(s.start);
-	if (n >= 0 && !same_code(n, &s, page + start))
-		return; /* sites are for the first program that came */
-	if (n < 0) {
-		n = add_site(&s);
-		if (n < 0)
-			return;
-		write_trampoline((unsigned)n, page + start);
-	}
-	struct copy *c = upatch_copy(va, w.gpa) != UINT64_MAX ? find_copy(va, w.gpa) : make_copy(va, w.gpa, page);
-	if (!c)
-		return;
-	uint8_t *to = copy_bytes(c) + start;
-	if (to[0] == 0xff && to[1] == 0x24)
-		return; /* done before; this U had it unmapped */
-	uint32_t entry = (uint32_t)(UPATCH_BASE + (unsigned)n * 8);
-	to = put(to, "\xff\x24\x25", 3);
-	put(to, &entry, 4);
+	unsigned n = nsites++;
+	s.copy = (uint16_t)(c - copy);
+	s.next = c->sites;
+	c->sites = (uint16_t)n;
+	site[n] = s;
+	write_trampoline(n, page + s.off);
+	/* Other U's may run in this page now: the jump's last bytes first, its first two, which replace the syscall, at once. */
+	uint32_t entry = (uint32_t)(UPATCH_BASE + n * 8);
+	volatile uint8_t *to = copy_bytes(c) + s.off;
+	for (int i = 3; i >= 0; i--)
+		to[3 + i] = (uint8_t)(entry >> (8 * i));
+	to[2] = 0x25;
+	*(volatile uint16_t *)to = 0x24ff;
 	STAT(u_sites);
-	/* Let every U take the copy at its next touch. This one is stopped; the bytes change in a page that only stopped U's map. */
-	umap_forget_page(v, u, va);
+	umap_forget_page(v, u, va); /* the next touch maps the copy */
 }
 
 /* ---- rip in both directions ---- */
 
-gva_t upatch_to_guest(gva_t rip)
+gva_t upatch_return(struct uproc *u, uint64_t id)
+{
+	if (id >= nsites || !where[u->slot][site[id].copy])
+		return 0;
+	return where[u->slot][site[id].copy] + site[id].off + (site[id].form == AFTER ? 2 : 7);
+}
+
+gva_t upatch_to_guest(struct uproc *u, gva_t rip)
 {
 	uint64_t off = rip - (UPATCH_BASE + AREA_TRAMPS);
 	unsigned n = (unsigned)(off / TRAMP_SIZE), at = off % TRAMP_SIZE;
 
-	if (rip < UPATCH_BASE + AREA_TRAMPS || off >= nsites * TRAMP_SIZE)
+	if (rip < UPATCH_BASE + AREA_TRAMPS || off >= nsites * TRAMP_SIZE || !where[u->slot][site[n].copy])
 		return rip;
+	gva_t start = where[u->slot][site[n].copy] + site[n].off;
 	if (site[n].form == AFTER)
-		return site[n].start + (at < AFTER_CONT ? 0 : 2 + MIN(at - AFTER_CONT, (unsigned)site[n].moved));
-	return site[n].start + (at < BEFORE_SYSCALL ? 0 : 5);
+		return start + (at < AFTER_CONT ? 0 : 2 + MIN(at - AFTER_CONT, (unsigned)site[n].moved));
+	return start + (at < BEFORE_SYSCALL ? 0 : 5);
 }
 
 gva_t upatch_to_host(struct uproc *u, gva_t rip)
 {
-	if (!umap_has_copy(u, rip))
+	gpa_t gpa;
+	uint16_t *i;
+
+	if (!umap_has_copy(u, rip, &gpa) || !(i = index_of(gpa)) || !*i)
 		return rip;
-	for (unsigned d = 2; d < 2 + MOVED_MAX; d++) {
-		int n = find_site(rip - d);
-		gva_t t = UPATCH_BASE + AREA_TRAMPS + (unsigned)n * TRAMP_SIZE;
-		if (n >= 0 && site[n].form == AFTER && d < 2u + site[n].moved)
-			return t + AFTER_CONT + d - 2;
-		if (n >= 0 && site[n].form == BEFORE && d == 5)
+	unsigned off = rip & (PAGE_SIZE - 1);
+	for (unsigned n = copy[*i - 1].sites; n != NONE; n = site[n].next) {
+		const struct site *s = &site[n];
+		gva_t t = UPATCH_BASE + AREA_TRAMPS + n * TRAMP_SIZE;
+		if (s->form == AFTER && off >= s->off + 2u && off < s->off + 2u + s->moved) {
+			u->s->back = (rip & PAGE_MASK) + s->off + 2 + s->moved;
+			return t + AFTER_CONT + (off - s->off - 2);
+		}
+		if (s->form == BEFORE && off == s->off + 5u)
 			return t + BEFORE_SYSCALL;
 	}
 	return rip;

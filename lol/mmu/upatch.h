@@ -10,12 +10,17 @@ void upatch_init(void);
 /* A system call at va (its syscall instruction) came by signal: rewrite the site for next time, if that is safe. */
 void upatch_site(struct vcpu *v, struct uproc *u, gva_t va);
 
-/* memfd offset of the private copy to be mapped at va for the page gpa; UINT64_MAX: there is none (any more). */
-uint64_t upatch_copy(gva_t va, gpa_t gpa);
-bool upatch_has(gpa_t gpa);
+/*
+ * memfd offset of the private copy to be mapped at va of u for the page gpa; UINT64_MAX: there is none (any more), or
+ * u has it at another address.
+ */
+uint64_t upatch_copy(struct uproc *u, gva_t va, gpa_t gpa);
 
-/* Where the guest believes to be when U is at rip; and where U goes on for the guest's rip. */
-gva_t upatch_to_guest(gva_t rip);
+/* The guest's rip when U is at rip in a trampoline; any other rip comes back as it is. */
+gva_t upatch_to_guest(struct uproc *u, gva_t rip);
+/* The guest's return address of a system call from trampoline number id, which U says; 0: it lies. */
+gva_t upatch_return(struct uproc *u, uint64_t id);
+/* Where U goes on for the guest's rip. */
 gva_t upatch_to_host(struct uproc *u, gva_t rip);
 
 #endif

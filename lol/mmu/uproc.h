@@ -58,7 +58,7 @@ void umap_sync(struct vcpu *v, struct uproc *u); /* apply what flushes asked for
 void umap_drop(struct vcpu *v, struct uproc *u); /* forget and unmap everything */
 void umap_forget_page(struct vcpu *v, struct uproc *u, gva_t va);
 void umap_forget_copies(struct vcpu *v, struct uproc *u);
-bool umap_has_copy(struct uproc *u, gva_t va); /* a copy with rewritten sites is mapped at va */
+bool umap_has_copy(struct uproc *u, gva_t va, gpa_t *gpa); /* is a copy with rewritten sites mapped at va, and of what page? */
 void umap_window(struct vcpu *v, struct uproc *u); /* map the low window, once */
 
 /* user.c: give U its turn with these commands, wait for it. False: the U is dead. */

@@ -31,8 +31,9 @@
 
 /* The low window of a U: table and trampolines of rewritten system calls (upatch.c), read-only. */
 #define UPATCH_BASE 0x20000
-#define UPATCH_WINDOW 0x20000
-#define PATCH_TABLE_SIZE 0x2000
+#define UPATCH_WINDOW 0x60000
+#define PATCH_TABLE_SIZE 0x8000
+#define USHARE_LOW 0x1f000 /* the slice's first page once more, where trampolines reach it */
 #define USTUB_SYSCALL (USTUB_BASE + 8) /* entry of the stub from trampolines */
 
 /* turn */
@@ -72,6 +73,7 @@
 #define US_DEAD 260
 #define US_SLOT 264
 #define US_NEXT 268
+#define US_BACK 280
 #define US_KICK 272
 
 /* index in regs[]: the order of the host's gregset_t, so that the handler copies in one go */
@@ -125,6 +127,8 @@ struct ushare {
 	uint32_t slot;             /* [K] number of the bell */
 	uint32_t next;             /* [K] UCMD_HANDOFF: whose bell to ring */
 	_Atomic uint32_t kick;     /* [K] do not enter guest code: K has an interrupt for it */
+	uint32_t pad3;
+	uint64_t back;             /* [K] where the trampoline that U is resumed in leads to */
 };
 
 struct ubatch_op {
@@ -139,6 +143,7 @@ _Static_assert(offsetof(struct ushare, sys_arch) == US_SI_ARCH, "layout");
 _Static_assert(offsetof(struct ushare, dead) == US_DEAD, "layout");
 _Static_assert(offsetof(struct ushare, next) == US_NEXT, "layout");
 _Static_assert(offsetof(struct ushare, kick) == US_KICK, "layout");
+_Static_assert(offsetof(struct ushare, back) == US_BACK, "layout");
 _Static_assert(MAX_U * 4 <= 4096, "one page of bells");
 
 /* Addresses in the stub, for the zygote: see stub.S. */

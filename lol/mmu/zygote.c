@@ -82,7 +82,8 @@ static void become_u(const struct u_request *r, pid_t zygote_pid)
 	void *slice = mmap((void *)USHARE_BASE, USHARE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, FD_USHARE,
 			   (off_t)r->slot * USHARE_SIZE);
 	void *bells = mmap((void *)UBELLS_BASE, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, FD_USHARE, UBELLS_OFFSET);
-	if (slice == MAP_FAILED || bells == MAP_FAILED)
+	void *low = mmap((void *)USHARE_LOW, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, FD_USHARE, (off_t)r->slot * USHARE_SIZE);
+	if (slice == MAP_FAILED || bells == MAP_FAILED || low == MAP_FAILED)
 		_exit(2);
 	stack_t ss = {.ss_sp = (void *)(USHARE_BASE + USHARE_ALTSTACK), .ss_size = USHARE_ALTSTACK_SIZE};
 	if (sigaltstack(&ss, NULL) < 0)
