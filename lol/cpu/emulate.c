@@ -110,21 +110,89 @@ static void invlpg(struct vcpu *v, gva_t va)
 	}
 }
 
+/* The descriptor of a selector that is not null; false: outside its table. There is no LDT. */
+static bool descriptor(struct vcpu *v, uint16_t sel, uint64_t *d)
+{
+	return !(sel & 4) && (sel & 0xfff8) + 7u <= v->gdt_limit && k_read(v->gdt_base + (sel & 0xfff8), d, 8);
+}
+
+#define DESC_P (1ull << 47)
+#define DESC_S (1ull << 44)
+#define DESC_CODE (1ull << 43)
+#define DESC_CONFORMING (1ull << 42)
+#define DESC_RW (1ull << 41)
+#define DESC_L (1ull << 53)
+#define DESC_D (1ull << 54)
+#define DESC_DPL(d) ((unsigned)((d) >> 45) & 3)
+
+/* SDM vol. 2, MOV: vector of the fault that loading sel into a data segment register raises, 0: none. */
+static unsigned segment_fault(struct vcpu *v, uint16_t sel, unsigned cpl)
+{
+	uint64_t d;
+
+	if (!(sel & 0xfffc))
+		return 0;
+	if (!descriptor(v, sel, &d) || !(d & DESC_S) || ((d & DESC_CODE) && !(d & DESC_RW)))
+		return VEC_GP;
+	if (!((d & DESC_CODE) && (d & DESC_CONFORMING)) && DESC_DPL(d) < (cpl > (sel & 3u) ? cpl : sel & 3u))
+		return VEC_GP;
+	return d & DESC_P ? 0 : VEC_NP;
+}
+
+bool segment_loadable(struct vcpu *v, uint16_t sel, unsigned cpl)
+{
+	return !segment_fault(v, sel, cpl);
+}
+
+/*
+ * What iretq to user code checks of cs and ss (SDM vol. 2, IRET). Returns the vector of the fault, 0: none, with the
+ * selector for the error code. The host has flat segments only: 64-bit code and 32-bit code at 0.
+ */
+static unsigned iret_fault(struct vcpu *v, const uint64_t f[5], uint32_t *error)
+{
+	uint16_t cs = (uint16_t)f[1], ss = (uint16_t)f[4];
+	uint64_t d;
+
+	*error = cs & 0xfffc;
+	if (!(cs & 0xfffc) || !descriptor(v, cs, &d) || (d & (DESC_S | DESC_CODE)) != (DESC_S | DESC_CODE) ||
+	    ((d & DESC_CONFORMING) ? DESC_DPL(d) > 3 : DESC_DPL(d) != 3) || ((d & DESC_L) && (d & DESC_D)))
+		return VEC_GP;
+	if (!(d & DESC_P))
+		return VEC_NP;
+	bool wide = d & DESC_L;
+	if (cs != (wide ? SEL_USER_CS : SEL_USER32_CS)) /* a segment of the guest's that the host has not */
+		return VEC_GP;
+	*error = ss & 0xfffc;
+	if (!(ss & 0xfffc) || (ss & 3) != 3 || !descriptor(v, ss, &d) || (d & (DESC_S | DESC_CODE | DESC_RW)) != (DESC_S | DESC_RW) ||
+	    DESC_DPL(d) != 3)
+		return VEC_GP;
+	if (!(d & DESC_P))
+		return VEC_SS;
+	*error = 0;
+	if (ss != SEL_USER_DS)
+		return VEC_GP;
+	if (wide ? f[0] >= 1ull << 47 && f[0] < ~0ull << 47 : f[0] >> 32)
+		return VEC_GP;
+	return 0;
+}
+
 /* iretq (SDM vol. 2): frame at rsp. To user mode the crossing begins here. */
 static void iret(struct vcpu *v, struct gregs *g)
 {
 	uint64_t f[5];
+	uint32_t error = 0;
+	unsigned vector = 0;
 
 	if (!k_read(g->r[RSP], f, sizeof(f))) {
 		inject_gp(v, g, 0, 0);
 		return;
 	}
-	if ((f[1] & 3) == 3 && f[1] != SEL_USER_CS) { /* 32-bit code: this kernel has no descriptor for it */
-		inject_gp(v, g, 0, f[1] & 0xfffc);
-		return;
-	}
-	if (f[0] >= 1ull << 47) {
-		inject_gp(v, g, 0, 0);
+	if ((f[1] & 3) == 3)
+		vector = iret_fault(v, f, &error);
+	else if (f[0] >= 1ull << 47)
+		vector = VEC_GP;
+	if (vector) {
+		inject(v, g, 0, vector, true, error);
 		return;
 	}
 	g->rip = f[0];
@@ -135,6 +203,7 @@ static void iret(struct vcpu *v, struct gregs *g)
 		vh.vflags = (f[2] & FL_IF) | 2;
 		return;
 	}
+	v->user_cs = (uint16_t)f[1];
 	enter_user(v, g);
 }
 
@@ -142,6 +211,7 @@ static void sysret(struct vcpu *v, struct gregs *g)
 {
 	g->rip = g->r[RCX];
 	g->rflags = g->r[R11] & ~(uint64_t)(FL_RF | 0x20000);
+	v->user_cs = SEL_USER_CS;
 	enter_user(v, g);
 }
 
@@ -195,10 +265,16 @@ static void mov_to_seg(struct vcpu *v, struct gregs *g, const struct insn *in)
 
 	if (!operand_read(g, in, 2, &sel))
 		return;
+	unsigned vector = in->reg2 == 2 ? 0 : segment_fault(v, (uint16_t)sel, 0);
+	if (vector) {
+		g->rip = in->va;
+		inject(v, g, 0, vector, true, sel & 0xfffc);
+		return;
+	}
 	v->sel[in->reg2 % 6] = (uint16_t)sel;
-	if (in->reg2 == 4)
+	if (in->reg2 == 4) /* all segments are flat */
 		v->fs_base = 0;
-	if (in->reg2 == 5 && !(sel & 0xfffc))
+	if (in->reg2 == 5)
 		wrgsbase(0);
 }
 
@@ -213,8 +289,7 @@ static void segment_query(struct vcpu *v, struct gregs *g, const struct insn *in
 	uint64_t sel = 0, d = 0;
 	bool ok = (in->mem ? k_read(insn_ea(in, g), &sel, 2) : (sel = reg_get(g, in->reg2 != NO_REG ? in->reg2 : in->reg, 2, false), true));
 
-	ok = ok && (sel & 0xfff8) && !(sel & 4) && (sel & 0xfff8) + 7u <= v->gdt_limit && k_read(v->gdt_base + (sel & 0xfff8), &d, 8) &&
-	     (d >> 47 & 1);
+	ok = ok && (sel & 0xfffc) && descriptor(v, (uint16_t)sel, &d) && (d & DESC_P);
 	g->rflags = ok ? g->rflags | FL_ZF : g->rflags & ~(uint64_t)FL_ZF;
 	if (!ok)
 		return;

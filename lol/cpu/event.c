@@ -16,6 +16,14 @@ struct gate {
 	uint32_t offset2, reserved;
 };
 
+bool gate_usable(struct vcpu *v, unsigned vector)
+{
+	struct gate gate;
+
+	return (vector + 1) * sizeof(gate) <= (size_t)v->idt_limit + 1 && k_read(v->idt_base + vector * sizeof(gate), &gate, sizeof(gate)) &&
+	       (gate.type & 0xe0) == 0xe0;
+}
+
 static void triple_fault(unsigned vector, const struct gregs *g)
 {
 	k_stop(KSTOP_RESET, "triple fault: exception %u at %lx has no handler (cr2 %lx)", vector, g->rip, vh.vcpu->cr2);
@@ -43,7 +51,7 @@ void inject(struct vcpu *v, struct gregs *g, unsigned cpl, unsigned vector, bool
 	if (has_error)
 		frame[n++] = error;
 	frame[n++] = g->rip;
-	frame[n++] = cpl == 3 ? SEL_USER_CS : SEL_KERNEL_CS;
+	frame[n++] = cpl == 3 ? v->user_cs : SEL_KERNEL_CS;
 	frame[n++] = cpl == 3 ? g->rflags : (g->rflags & ~(uint64_t)(FL_IF | FL_IOPL)) | (vh.vflags & FL_IF) | 2;
 	frame[n++] = g->r[RSP];
 	frame[n++] = cpl == 3 ? SEL_USER_DS : SEL_KERNEL_DS;

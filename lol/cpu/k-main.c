@@ -75,6 +75,7 @@ static struct vcpu *make_vcpu(unsigned id)
 	v->apic_base = 0xfee00c00 | (id == 0 ? 0x100 : 0);
 	for (int i = 0; i < 6; i++)
 		v->sel[i] = SEL_KERNEL_DS;
+	v->user_cs = SEL_USER_CS;
 	v->dr[6] = 0xffff0ff0;
 	v->dr[7] = 0x400;
 	*(uint16_t *)v->stage = 0x37f;

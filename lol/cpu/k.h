@@ -47,7 +47,7 @@ struct gregs {
 #define SEL_USER_DS 0x2b
 #define SEL_USER_CS 0x33
 
-enum { VEC_DE = 0, VEC_DB = 1, VEC_BP = 3, VEC_UD = 6, VEC_DF = 8, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_XM = 19 };
+enum { VEC_DE = 0, VEC_DB = 1, VEC_BP = 3, VEC_UD = 6, VEC_DF = 8, VEC_NP = 11, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_XM = 19 };
 #define PFEC_P 1u
 #define PFEC_W 2u
 #define PFEC_U 4u
@@ -91,7 +91,8 @@ struct vcpu {
 	struct uproc *fpu_in;                                    /* the U whose registers hold it, NULL: stage */
 	uint64_t cr0, cr2, cr3, cr4, xcr0, efer, dr[8];
 	uint64_t gdt_base, idt_base;
-	uint16_t gdt_limit, idt_limit, tr, ldtr, sel[6]; /* sel[]: es cs ss ds fs gs */
+	uint16_t gdt_limit, idt_limit, tr, ldtr, sel[6]; /* sel[]: es cs ss ds fs gs; not cs and ss of user code */
+	uint16_t user_cs;                                /* of the user code that runs or was interrupted */
 	uint64_t tss_base;
 	uint64_t fs_base, kernel_gs_base; /* user FS base; the GS base that swapgs brings */
 	uint64_t star, lstar, cstar, fmask, sysenter[3], tsc_aux, misc_enable, pat, apic_base;
@@ -162,6 +163,8 @@ bool rip_in_guest(uint64_t rip);
 /* Emulate the sensitive instruction at regs->rip; on return regs is where the guest goes on. False: not one of ours. */
 bool emulate_at(struct vcpu *v, struct gregs *regs);
 void emulate(struct vcpu *v, struct gregs *regs, const struct insn *in);
+/* May sel be loaded into ds, es, fs, gs at this privilege level? Null selectors may. */
+bool segment_loadable(struct vcpu *v, uint16_t sel, unsigned cpl);
 
 /* event.c */
 struct exception {
@@ -169,6 +172,7 @@ struct exception {
 	bool has_error;
 	uint32_t error;
 };
+bool gate_usable(struct vcpu *v, unsigned vector); /* present, and int N may use it in ring 3 */
 void inject(struct vcpu *v, struct gregs *regs, unsigned cpl, unsigned vector, bool has_error, uint32_t error);
 void inject_pf(struct vcpu *v, struct gregs *regs, unsigned cpl, gva_t va, uint32_t error);
 void inject_gp(struct vcpu *v, struct gregs *regs, unsigned cpl, uint32_t error);

@@ -20,6 +20,7 @@
 
 #define SIG_SYS 31
 #define STUB_SIZE 0x1000
+#define VSYSCALL_PAGE 0xffffffffff600000ull
 
 void kick_user(struct uproc *u)
 {
@@ -162,7 +163,7 @@ static void put_regs(struct ushare *s, const struct gregs *g)
 	for (int i = 0; i < 16; i++)
 		s->regs[ur_index[i]] = g->r[i];
 	s->regs[UR_RIP] = g->rip;
-	s->regs[UR_EFL] = (g->rflags & ~(uint64_t)(FL_IOPL | FL_NT)) | FL_IF | 2;
+	s->regs[UR_EFL] = (g->rflags & ~(uint64_t)FL_IOPL) | FL_IF | 2;
 }
 
 static void get_regs(struct uproc *u, struct gregs *g)
@@ -177,7 +178,34 @@ static void get_regs(struct uproc *u, struct gregs *g)
 
 static uint64_t canonical(uint64_t base, uint64_t old)
 {
-	return base < 1ull << 47 ? base : old;
+	return base < 1ull << 47 || base >= ~0ull << 47 ? base : old;
+}
+
+/* Code and data segment registers, in the slice's order and in that of v->sel[]. */
+static const uint8_t sel_index[4] = {3, 0, 4, 5};
+
+/* True: the U has other values in its segment registers than the guest's user code is to have. */
+static bool put_segments(struct vcpu *v, struct uproc *u)
+{
+	bool differ = false;
+
+	u->s->regs[UR_CSGSFS] = v->user_cs;
+	for (int i = 0; i < 4; i++) {
+		uint16_t sel = v->sel[sel_index[i]];
+		differ |= sel != u->seg[i];
+		u->s->seg[i] = u->seg[i] = sel;
+	}
+	return differ;
+}
+
+static void get_segments(struct vcpu *v, struct uproc *u)
+{
+	v->user_cs = u->s->why != WHY_SYSCALL && (uint16_t)u->s->regs[UR_CSGSFS] == SEL_USER32_CS ? SEL_USER32_CS : SEL_USER_CS;
+	for (int i = 0; i < 4; i++) {
+		uint16_t sel = u->s->seg[i];
+		u->seg[i] = sel;
+		v->sel[sel_index[i]] = segment_loadable(v, sel, 3) ? sel : 0;
+	}
 }
 
 /* SYSCALL (SDM vol. 2): rip to rcx, flags to r11, no stack. */
@@ -189,6 +217,26 @@ static void deliver_syscall(struct vcpu *v, struct gregs *g)
 	g->rip = v->lstar;
 	vh.vflags = ((g->rflags & FL_IF) & ~v->fmask) | 2;
 	g->rflags &= ~v->fmask & FL_ARITH;
+}
+
+/* int $0x80, or syscall and sysenter in 32-bit code: all of them are system calls of the host's second kind. */
+static void deliver_compat(struct vcpu *v, struct gregs *g)
+{
+	uint8_t code[2] = {0};
+	gva_t bad;
+	uint32_t error;
+
+	if (user_read(v, g->rip - 2, code, 2, &bad, &error) && code[0] == 0xcd && code[1] == 0x80) {
+		if (!gate_usable(v, 0x80)) {
+			g->rip -= 2;
+			inject_gp(v, g, 3, 0x80 * 8 + 2);
+		} else {
+			inject(v, g, 3, 0x80, false, 0);
+		}
+	} else { /* the guest's own entries for these are not modelled */
+		g->rip -= 2;
+		inject(v, g, 3, VEC_UD, false, 0);
+	}
 }
 
 /* An exception in guest user code; the host's trap number is the vector. */
@@ -245,9 +293,13 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g)
 	if (why == SIG_SYS) {
 		if (g->rip - USTUB_BASE < STUB_SIZE) { /* guest code jumped to a system call of the stub */
 			inject_gp(v, g, 3, 0);
-		} else if (s->sys_arch != AUDIT_ARCH_X86_64) { /* int $0x80: the gate is absent in a kernel without 32-bit support */
-			g->rip -= 2;
-			inject_gp(v, g, 3, 0x80 * 8 + 2);
+		} else if ((s->call_addr & ~0xfffull) == VSYSCALL_PAGE) {
+			/* The host emulates its own vsyscall page and has popped the return address already. */
+			g->rip = s->call_addr;
+			g->r[RSP] -= 8;
+			inject_pf(v, g, 3, g->rip, PFEC_U | PFEC_I);
+		} else if (s->sys_arch != AUDIT_ARCH_X86_64) {
+			deliver_compat(v, g);
 		} else {
 			if (g->r[RAX] != 15) /* rt_sigreturn, see upatch.c */
 				upatch_site(v, u, g->rip - 2);
@@ -297,10 +349,6 @@ static void step_mode(struct vcpu *v, struct uproc *u, const struct gregs *g)
 
 void enter_user(struct vcpu *v, struct gregs *g)
 {
-	if (g->rip >= 1ull << 47) { /* iretq would fault with the user's rip */
-		inject_gp(v, g, 3, 0);
-		return;
-	}
 	vh.vflags = FL_IF | 2;
 	uint64_t gs = rdgsbase();
 	for (;;) {
@@ -331,8 +379,10 @@ void enter_user(struct vcpu *v, struct gregs *g)
 		}
 		put_regs(u->s, g);
 		u->s->regs[UR_RIP] = upatch_to_host(u, g->rip);
-		if (fast_return(g))
+		if (fast_return(g) && v->user_cs == SEL_USER_CS)
 			cmd |= UCMD_FAST;
+		if (put_segments(v, u))
+			cmd |= UCMD_SEGS;
 		u->s->fsbase = v->fs_base;
 		u->s->gsbase = gs;
 		STAT(u_enter);
@@ -348,6 +398,7 @@ void enter_user(struct vcpu *v, struct gregs *g)
 			break;
 		}
 		get_regs(u, g);
+		get_segments(v, u);
 		v->fs_base = canonical(u->s->fsbase, v->fs_base);
 		gs = canonical(u->s->gsbase, gs);
 		if (handle_event(v, u, g))

@@ -79,6 +79,8 @@ stub_handler:
 take_event:
 	mov	28(%rsi), %eax
 	mov	%eax, US(US_SI_ARCH)
+	mov	16(%rsi), %rax
+	mov	%rax, US(US_CALL_ADDR)
 	lea	UC_GREGS(%rbx), %rsi
 	lea	UREG(0), %rdi
 	mov	$UR_COUNT, %ecx
@@ -168,6 +170,10 @@ stub_post:
 	mov	%rax, US(US_FSBASE)
 	rdgsbase %rax
 	mov	%rax, US(US_GSBASE)
+	mov	%ds, US(US_SEGS)
+	mov	%es, US(US_SEGS + 2)
+	mov	%fs, US(US_SEGS + 4)
+	mov	%gs, US(US_SEGS + 6)
 	mov	$TURN_K, %eax
 	xchg	%eax, US(US_TURN)
 	cmpl	$0, US(US_K_SLEEPS)
@@ -235,7 +241,13 @@ stub_sys_ring:
 	mov	US(US_CMD), %ebp
 	test	$UCMD_HANDOFF, %ebp
 	jnz	stub_handoff
-	test	$UCMD_BASES, %ebp
+	test	$UCMD_SEGS, %ebp
+	jz	1f
+	mov	US(US_SEGS), %ds
+	mov	US(US_SEGS + 2), %es
+	mov	US(US_SEGS + 4), %fs
+	mov	US(US_SEGS + 6), %gs
+1:	test	$UCMD_BASES, %ebp
 	jz	4f
 	mov	US(US_FSBASE), %rax
 	wrfsbase %rax
@@ -313,7 +325,7 @@ stub_resume:
 	pushq	$0x2b
 	pushq	UREG(UR_RSP)
 	pushq	UREG(UR_EFL)
-	pushq	$0x33
+	pushq	UREG(UR_CSGSFS) /* iretq takes 16 bits of it */
 	pushq	UREG(UR_RIP)
 	mov	UREG(UR_R8), %r8
 	mov	UREG(UR_R9), %r9

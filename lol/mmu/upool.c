@@ -98,6 +98,8 @@ static bool start(struct vcpu *v, struct uproc *u)
 	if (u->pidfd < 0)
 		return false;
 	u->alive = true;
+	for (int i = 0; i < 4; i++)
+		u->seg[i] = 0;
 	u->maps = 0;
 	STAT(u_created);
 	/* Its first word says that it has taken its filter. */

@@ -51,6 +51,7 @@
 #define UCMD_BASES 8
 #define UCMD_RESUME 16
 #define UCMD_FAST 64    /* with RESUME: rcx and r11 need not be kept apart from rip and flags, so no iretq */
+#define UCMD_SEGS 128   /* with BASES: load ds, es, fs, gs */
 #define UCMD_HANDOFF 32 /* alone: wake the U whose bell is named, then sleep; nothing is reported */
 
 #define U_SIG_KICK 10 /* SIGUSR1 */
@@ -75,6 +76,8 @@
 #define US_NEXT 268
 #define US_BACK 280
 #define US_KICK 272
+#define US_SEGS 288
+#define US_CALL_ADDR 296
 
 /* index in regs[]: the order of the host's gregset_t, so that the handler copies in one go */
 #define UR_R8 0
@@ -129,6 +132,8 @@ struct ushare {
 	_Atomic uint32_t kick;     /* [K] do not enter guest code: K has an interrupt for it */
 	uint32_t pad3;
 	uint64_t back;             /* [K] where the trampoline that U is resumed in leads to */
+	uint16_t seg[4];           /* [U] at an event, [K] for UCMD_SEGS: ds es fs gs */
+	uint64_t call_addr;        /* [U] what the host says about a trapped system call's place */
 };
 
 struct ubatch_op {
@@ -144,6 +149,8 @@ _Static_assert(offsetof(struct ushare, dead) == US_DEAD, "layout");
 _Static_assert(offsetof(struct ushare, next) == US_NEXT, "layout");
 _Static_assert(offsetof(struct ushare, kick) == US_KICK, "layout");
 _Static_assert(offsetof(struct ushare, back) == US_BACK, "layout");
+_Static_assert(offsetof(struct ushare, seg) == US_SEGS, "layout");
+_Static_assert(offsetof(struct ushare, call_addr) == US_CALL_ADDR, "layout");
 _Static_assert(MAX_U * 4 <= 4096, "one page of bells");
 
 /* Addresses in the stub, for the zygote: see stub.S. */
