@@ -4,7 +4,7 @@
  * Guest user code executes the host's own CPUID natively.
  *
  * Masked and why: SMEP, SMAP, PKU, UMIP, CET, LA57, VMX, SVM (ring 0 business that ring 3
- * cannot imitate); FSGSBASE, INVPCID, RDPID (silent or dear in ring 3); XSAVEC, XSAVES,
+ * cannot imitate); INVPCID, RDPID (silent or dear in ring 3); XSAVEC, XSAVES,
  * XSAVEOPT, XGETBV1 (standard format only, the IVMM moves whole images); MONITOR, MCE,
  * MCA, MTRR, PAT, thermal and performance leaves (no such device); speculation controls
  * (the host's business). FSRM and FSRS are forced on and ERMS off: the IVMM does the user copies, and one site each
@@ -80,7 +80,7 @@ static void leaf7(uint32_t sub, uint32_t o[4])
 	const uint32_t avx512b = bit(16) | bit(17) | bit(21) | bit(28) | bit(30) | bit(31);
 
 	if (sub == 0) {
-		uint32_t ebx = bit(3) | bit(5) | bit(8) | bit(18) | bit(19) | bit(23) | bit(24) | bit(29);
+		uint32_t ebx = bit(0) | bit(3) | bit(5) | bit(8) | bit(18) | bit(19) | bit(23) | bit(24) | bit(29);
 		uint32_t ecx = bit(8) | bit(9) | bit(10);
 		if (!(xcr0 & 4))
 			ebx &= ~bit(5);
