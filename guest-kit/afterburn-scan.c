@@ -391,7 +391,7 @@ static bool is_macro(const struct ab_unit *unit, struct ab_str name)
 static void parse_body(struct scanner *s, struct ab_stmt *stmt)
 {
 	const char *text = s->unit->text, *p = text + stmt->body, *end = text + stmt->end;
-	struct ab_str token = {p, 0};
+	struct ab_str token;
 
 	for (;;) {
 		const char *q = p;

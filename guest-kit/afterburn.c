@@ -48,7 +48,8 @@ static const char help[] = "Usage: lol-afterburn [assembler options] [-o OBJECT]
 
 struct options {
 	const char *output;
-	bool probe; /* --version and the like: nothing is assembled */
+	const char *response; /* "@file" */
+	bool probe;           /* --version and the like: nothing is assembled */
 	bool from_stdin;
 	int n_files;
 	int first_file; /* index in argv */
@@ -109,6 +110,7 @@ static void parse(int argc, char **argv, struct options *o)
 			o->is_file[i] = 1;
 			o->from_stdin |= arg[0] == '-';
 			o->first_file = o->n_files++ ? o->first_file : i;
+			o->response = arg[0] == '@' ? arg : o->response;
 		} else if (is_probe(arg)) {
 			o->probe = true;
 		} else if (takes_word(arg)) {
@@ -308,7 +310,7 @@ static int assemble(const char *as, int argc, char **argv, const struct options 
 	struct ab_buf text = {0}, rewritten = {0};
 	struct ab_unit stats = {0};
 	unsigned n_sites = 0;
-	int error = read_inputs(argv, argc, o, &text), n = 0;
+	int error = read_inputs(argv, argc, o, &text), n = 0, status;
 
 	if (error && !o->from_stdin)
 		return run(as, argv); /* a missing file is for the assembler to complain about */
@@ -330,37 +332,45 @@ static int assemble(const char *as, int argc, char **argv, const struct options 
 		if (!o->is_file[i])
 			args[n++] = argv[i];
 	args[n++] = (char[]){"-"};
-	return run_with_text(as, args, n_sites ? &rewritten : &text);
+	status = run_with_text(as, args, n_sites ? &rewritten : &text);
+	free(args);
+	free(rewritten.p);
+	free(text.p);
+	return status;
+}
+
+/* A file of options may name input and output; passing it on unread could leave sites unseen. */
+static int refuse(const char *response)
+{
+	fprintf(stderr, "lol-afterburn: %s: cannot read options from a file; put them on the command line\n", response);
+	return FAILED;
 }
 
 int main(int argc, char **argv)
 {
-	const char *plain = getenv("LOL_AFTERBURN_PLAIN"), *as;
-	const char *slash = strrchr(argv[0], '/');
+	const char *plain = getenv("LOL_AFTERBURN_PLAIN"), *as, *name = argc ? strrchr(argv[0], '/') : "";
 	struct options o = {0};
+	int status;
 	char found[PATH_MAX];
 
 	if (argc > 1 && !strcmp(argv[1], "--version-lol"))
 		return printf("lol-afterburn, site table ABI %d\n", IVMM_ABI_VERSION) < 0;
 	/* under the name "as" this is the assembler's own option */
-	if (argc > 1 && !strcmp(argv[1], "--help") && strcmp(slash ? slash + 1 : argv[0], "as"))
+	if (argc > 1 && !strcmp(argv[1], "--help") && strcmp(name ? name + 1 : argv[0], "as"))
 		return fputs(help, stdout) < 0;
 	as = real_assembler(found);
 	if (!as)
 		return fail("no assembler other than this: install binutils or set LOL_AS", ENOENT);
 	o.is_file = calloc(argc + 1, 1);
 	if (!o.is_file)
-		return fail(argv[0], ENOMEM);
+		return fail("options", ENOMEM);
 	parse(argc, argv, &o);
 	if ((plain && *plain && strcmp(plain, "0")) || o.probe || is_excluded(o.output ? o.output : "a.out"))
-		return run(as, argv);
-	for (int i = 1; i < argc; i++)
-		if (argv[i][0] == '@') {
-			/* the names of input and output may be in it, and a site that goes unseen costs days */
-			fprintf(stderr,
-				"lol-afterburn: %s: response files are not understood; give the options themselves\n",
-				argv[i]);
-			return FAILED;
-		}
-	return assemble(as, argc, argv, &o);
+		status = run(as, argv);
+	else if (o.response)
+		status = refuse(o.response);
+	else
+		status = assemble(as, argc, argv, &o);
+	free(o.is_file);
+	return status;
 }

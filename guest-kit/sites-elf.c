@@ -104,7 +104,7 @@ static const char *read_relocs(struct image *image)
 		if (!gelf_getshdr(scn, &header) || header.sh_type != SHT_RELA || header.sh_info >= image->n_sections)
 			continue;
 		target = &image->sections[header.sh_info];
-		if (target->relocs || starts_with(target->name, ".debug"))
+		if (!target->name || target->relocs || starts_with(target->name, ".debug"))
 			continue;
 		data = elf_getdata(scn, NULL);
 		symbols = elf_getdata(elf_getscn(image->elf, header.sh_link), NULL);

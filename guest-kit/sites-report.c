@@ -116,8 +116,8 @@ static void text_features(FILE *f, const struct report *r, bool original)
 					? "sites in alternatives, by the CPU feature with which the kernel replaces them"
 					: "sensitive instructions in replacements, by the CPU feature that must stay hidden");
 		first = false;
-		fprintf(f, "  %s%2u*32+%-2u  %-10s %u\n", u->inverted ? "not " : "    ", u->feature / 32,
-			u->feature % 32, u->insn, u->n);
+		fprintf(f, "  %s%2u*32+%-2u  %-10s %u\n", u->inverted ? "not " : "    ", u->feature / 32u,
+			u->feature % 32u, u->insn, u->n);
 	}
 }
 

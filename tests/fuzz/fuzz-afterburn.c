@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-	char *copy = malloc(n + !n); /* exactly as long as the text */
+	char *copy = malloc(n ? n : 1); /* exactly as long as the text */
 	struct ab_buf out = {0};
 	struct ab_unit stats = {0};
 	unsigned n_sites;

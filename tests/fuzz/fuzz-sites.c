@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-	uint8_t *copy = malloc(n + !n); /* libelf may write to it */
+	uint8_t *copy = malloc(n ? n : 1); /* libelf may write to it */
 	struct report report = {0};
 	struct image image;
 

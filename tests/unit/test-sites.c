@@ -197,7 +197,7 @@ static void test_damaged_files(void **state)
 	bytes = read_file("x.o", &n);
 	for (size_t i = 0; i < 2 * n; i++) {
 		size_t len = i < n ? i : n;
-		uint8_t *copy = malloc(len + !len);
+		uint8_t *copy = malloc(len ? len : 1);
 		struct report report = {0};
 		struct image image;
 
