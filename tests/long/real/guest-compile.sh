@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=bash
-# Packages installed from a folder; Lua and zlib compiled, with their own tests.
+# Packages installed from a folder; Lua and zlib compiled. zlib has its own tests; Lua 5.4 in Debian has none with it, so it
+# gets a program of ours, and two builds by different optimisation must agree.
 
 script dpkg-install 120 <<'END'
 cd /srv/real/debs
@@ -20,9 +21,9 @@ dpkg --verify jq libjq1 tree
 END
 
 script lua 600 <<'END'
-dpkg-source -x /srv/real/sources/lua5.4_*.dsc lua
+dpkg-source --skip-patches -x /srv/real/sources/lua5.4_*.dsc lua # as upstream: Debian builds with libtool
 cd lua
-make -C src -j2 linux CC=gcc CFLAGS="-O2 -Wall -DLUA_COMPAT_5_3" MYLIBS= || make -j2 linux
+make -C src -j2 linux-readline
 [ "$(src/lua -e 'print(1+1)')" = 2 ]
 cat >t.lua <<'LUA'
 -- closures, coroutines, gc, string functions, integer and float arithmetic
@@ -52,7 +53,6 @@ local n = 0; for l in io.lines("out.txt") do n = n + tonumber(l) end; assert(n =
 print "lua is well"
 LUA
 src/lua t.lua
-if [ -d testes ] || [ -d tests ]; then cd testes 2>/dev/null || cd tests; ../src/lua -e '_U=true' all.lua; fi
 src/luac -l t.lua >/dev/null
 END
 
@@ -71,13 +71,13 @@ rm -f ../x.tar ../x.gz
 END
 
 script big-compile 600 <<'END'
-# One large file, most of a second or more of cc1, twice with the same result.
+# One large file, twice with the same result, and the program gives the same with and without optimisation.
 python3 - >big.c <<'PY'
 print('#include <stdio.h>')
-for i in range(3000):
+for i in range(400):
     print(f'static int f{i}(int a, int b) {{ int s = {i}; for (int k = 0; k < b; k++) {{ s += a * k + (s >> {i%13}); if (s & {1 << (i%20)}) s ^= {i*7919}; }} return s; }}')
 print('int main(void) { unsigned s = 0;')
-for i in range(3000):
+for i in range(400):
     print(f's = s * 31 + f{i}({i%17}, {i%11});')
 print('printf("%u\\n", s); return 0; }')
 PY

@@ -21,9 +21,14 @@ for i in $(seq 60); do
 	git commit -qam "commit $i"
 done
 git log --oneline -n 61 | wc -l
-git rebase -q --onto HEAD~30 HEAD~29 || { git checkout -q --theirs . ; git add -A; GIT_EDITOR=true git rebase --continue || git rebase --abort; }
+git checkout -qb side HEAD~30
+echo side >dir1/side.txt
+git add dir1/side.txt
+git commit -qm side
+git rebase -q main
+[ "$(git rev-list --count main..side)" = 1 ]
 git fsck --full
-git grep -c 'version 7$' >/dev/null
+git grep -q 'version 1000$'
 git diff --stat HEAD~20 | tail -n 1
 git bundle create ../all.bundle --all
 git bundle verify ../all.bundle
