@@ -28,6 +28,25 @@
 #define US(off) (us_base + (off))(%rip)
 #define UREG(i) (us_base + US_REGS + 8 * (i))(%rip)
 
+/* All but rsp, rip and the flags, from the slice. */
+.macro load_guest_registers
+	mov	UREG(UR_R8), %r8
+	mov	UREG(UR_R9), %r9
+	mov	UREG(UR_R10), %r10
+	mov	UREG(UR_R11), %r11
+	mov	UREG(UR_R12), %r12
+	mov	UREG(UR_R13), %r13
+	mov	UREG(UR_R14), %r14
+	mov	UREG(UR_R15), %r15
+	mov	UREG(UR_RDI), %rdi
+	mov	UREG(UR_RSI), %rsi
+	mov	UREG(UR_RBP), %rbp
+	mov	UREG(UR_RBX), %rbx
+	mov	UREG(UR_RDX), %rdx
+	mov	UREG(UR_RAX), %rax
+	mov	UREG(UR_RCX), %rcx
+.endm
+
 	.section .ustub, "ax", @progbits
 	.globl stub_begin
 stub_begin:
@@ -327,41 +346,13 @@ stub_resume:
 	pushq	UREG(UR_EFL)
 	pushq	UREG(UR_CSGSFS) /* iretq takes 16 bits of it */
 	pushq	UREG(UR_RIP)
-	mov	UREG(UR_R8), %r8
-	mov	UREG(UR_R9), %r9
-	mov	UREG(UR_R10), %r10
-	mov	UREG(UR_R11), %r11
-	mov	UREG(UR_R12), %r12
-	mov	UREG(UR_R13), %r13
-	mov	UREG(UR_R14), %r14
-	mov	UREG(UR_R15), %r15
-	mov	UREG(UR_RDI), %rdi
-	mov	UREG(UR_RSI), %rsi
-	mov	UREG(UR_RBP), %rbp
-	mov	UREG(UR_RBX), %rbx
-	mov	UREG(UR_RDX), %rdx
-	mov	UREG(UR_RAX), %rax
-	mov	UREG(UR_RCX), %rcx
+	load_guest_registers
 	iretq
 
 /* The same by a plain jump: rcx and r11 are whatever a system call leaves there. */
 stub_resume_fast:
 	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
-	mov	UREG(UR_R8), %r8
-	mov	UREG(UR_R9), %r9
-	mov	UREG(UR_R10), %r10
-	mov	UREG(UR_R11), %r11
-	mov	UREG(UR_R12), %r12
-	mov	UREG(UR_R13), %r13
-	mov	UREG(UR_R14), %r14
-	mov	UREG(UR_R15), %r15
-	mov	UREG(UR_RDI), %rdi
-	mov	UREG(UR_RSI), %rsi
-	mov	UREG(UR_RBP), %rbp
-	mov	UREG(UR_RBX), %rbx
-	mov	UREG(UR_RDX), %rdx
-	mov	UREG(UR_RAX), %rax
-	mov	UREG(UR_RCX), %rcx
+	load_guest_registers
 	pushq	UREG(UR_EFL)
 	popfq
 	mov	UREG(UR_RSP), %rsp
