@@ -70,4 +70,20 @@ gva_t insn_ea(const struct insn *in, const struct gregs *g);
 uint64_t reg_get(const struct gregs *g, unsigned reg, unsigned size, bool high8);
 void reg_set(struct gregs *g, unsigned reg, unsigned size, bool high8, uint64_t val);
 
+/* Where the guest goes on behind the instruction: behind its region, where it is a site. */
+static inline gva_t next_rip(const struct insn *in)
+{
+	return in->region ? in->start + in->region : in->va + in->len;
+}
+
+/* edx:eax */
+static inline uint64_t pair(const struct gregs *g)
+{
+	return (uint32_t)g->r[RAX] | g->r[RDX] << 32;
+}
+
+/* state.c: xsave and its kin */
+void state_save(struct vcpu *v, struct gregs *g, const struct insn *in);
+void state_restore(struct vcpu *v, struct gregs *g, const struct insn *in);
+
 #endif

@@ -213,7 +213,7 @@ void io_poll_uart(void);
 
 /* user.c: run guest user code with these registers until the guest kernel is needed; regs becomes the kernel's. */
 void enter_user(struct vcpu *v, struct gregs *regs);
-void fpu_save(struct vcpu *v, uint64_t mask); /* user state to v->stage */
+void fpu_save(struct vcpu *v); /* user state to v->stage */
 void user_flush_all(struct vcpu *v);
 void kick_user(struct uproc *u);
 

@@ -356,7 +356,7 @@ static bool string_store(struct vcpu *v, struct gregs *g, const struct insn *in)
 
 void emulate_uaccess(struct vcpu *v, struct gregs *g, const struct insn *in)
 {
-	gva_t next = in->region ? in->start + in->region : in->va + in->len, bad = 0;
+	gva_t next = next_rip(in), bad = 0;
 	uint32_t error = 0;
 
 	STAT(user_access);

@@ -124,7 +124,7 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 	return ok;
 }
 
-void fpu_save(struct vcpu *v, uint64_t mask)
+void fpu_save(struct vcpu *v)
 {
 	struct uproc *u = v->fpu_in;
 
@@ -135,10 +135,9 @@ void fpu_save(struct vcpu *v, uint64_t mask)
 	if (user_run(v, u, UCMD_XSAVE)) {
 		const uint64_t *from = (void *)((uint8_t *)u->s + USHARE_XAREA);
 		uint64_t *to = (void *)v->stage;
-		for (unsigned i = 0; i < XSTATE_MAX / 8; i++)
+		for (unsigned i = 0, n = xstate_size(xcr0_allowed()) / 8; i < n; i++)
 			to[i] = from[i];
 	}
-	(void)mask;
 	v->fpu_in = NULL;
 }
 
@@ -149,7 +148,7 @@ static void fpu_stage_to(struct vcpu *v, struct uproc *u)
 	const uint64_t *from = (void *)v->stage;
 
 	STAT(fpu_load);
-	for (unsigned i = 0; i < XSTATE_MAX / 8; i++)
+	for (unsigned i = 0, n = xstate_size(xcr0_allowed()) / 8; i < n; i++)
 		to[i] = from[i];
 	u->s->xmask = xcr0_allowed();
 	v->fpu_in = u;
@@ -361,7 +360,7 @@ void enter_user(struct vcpu *v, struct gregs *g)
 		}
 		struct uproc *u = upool_get(v, v->cr3);
 		if (v->fpu_in && v->fpu_in != u)
-			fpu_save(v, ~0ull);
+			fpu_save(v);
 		umap_sync(v, u);
 		step_mode(v, u, g);
 		prefill(v, u);

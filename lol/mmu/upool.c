@@ -143,7 +143,7 @@ struct uproc *upool_get(struct vcpu *v, gpa_t root)
 			u = oldest(v->id);
 			STAT(u_evicted);
 			if (v->fpu_in == u)
-				fpu_save(v, ~0ull);
+				fpu_save(v);
 			umap_drop(v, u);
 		}
 		u->root = root;
