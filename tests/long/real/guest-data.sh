@@ -59,8 +59,8 @@ script redis 300 <<'END'
 mkdir -p redis
 redis-server --dir redis --port 6379 --save '' --appendonly yes --daemonize yes --logfile redis.log
 for i in $(seq 50); do redis-cli ping 2>/dev/null | grep -q PONG && break; sleep 0.2; done
-redis-benchmark -q -n 20000 -c 20 -t ping,set,get,incr,lpush,rpop,sadd,hset,spop,mset
-redis-benchmark -q -n 20000 -P 16 -t set,get
+redis-benchmark --csv -n 20000 -c 20 -t ping,set,get,incr,lpush,rpop,sadd,hset,spop,mset
+redis-benchmark --csv -n 20000 -P 16 -t set,get
 redis-cli set counter 0
 for i in 1 2 3 4; do (seq 2000 | sed 's/.*/INCR counter/' | redis-cli >/dev/null) & done
 wait %1 %2 %3 %4 2>/dev/null || wait

@@ -12,7 +12,7 @@ stress=$!
 	redis-server --dir redis --save '' --appendonly yes --daemonize yes --logfile redis.log
 	sleep 2
 	while [ $SECONDS -lt $end ]; do
-		timeout 300 redis-benchmark -q -n 2000 -c 10 -t set,get,incr,lpush || exit 1
+		timeout 300 redis-benchmark --csv -n 2000 -c 10 -t set,get,incr,lpush || exit 1
 	done
 	redis-cli shutdown
 ) >/tmp/log/redis 2>&1 &
