@@ -289,6 +289,12 @@ static int check_header(struct image *im)
 
 /* ---- the kernel's own variables and first page tables ---- */
 
+/* n words of guest RAM for the loader itself, NULL where a damaged file puts them anywhere else. */
+static uint64_t *words(struct image *im, gpa_t gpa, unsigned n)
+{
+	return gpa % 8 ? NULL : ram_ptr(im->ram, gpa, n * 8);
+}
+
 static int set_layout(struct image *im, struct kboot *b)
 {
 	gva_t map_base, fix_top, cea, po, vmalloc, vmemmap;
@@ -306,12 +312,12 @@ static int set_layout(struct image *im, struct kboot *b)
 		uint64_t value;
 	} set[] = {{map_base, 0}, {cea, K_CPU_ENTRY_AREA}, {po, K_DIRECT_MAP}, {vmalloc, K_VMALLOC}, {vmemmap, K_VMEMMAP}};
 	for (unsigned i = 0; i < ARRAY_LEN(set); i++) {
-		uint64_t *p = ram_ptr(im->ram, set[i].at, 8);
+		uint64_t *p = words(im, set[i].at, 1);
 		if (!p)
 			return lol_error(im->err, -ENOEXEC, "%s: has a layout variable outside its image; the file is damaged, " BUILD_HINT, im->path);
 		*p = set[i].value;
 	}
-	uint64_t *top = ram_ptr(im->ram, fix_top, 8);
+	uint64_t *top = words(im, fix_top, 1);
 	if (!top)
 		return lol_error(im->err, -ENOEXEC, "%s: has a layout variable outside its image; the file is damaged, " BUILD_HINT, im->path);
 	*top = (*top & 0x7fffffffffull) | K_FIXMAP_SLOT;
@@ -322,7 +328,7 @@ static int set_layout(struct image *im, struct kboot *b)
 /* Slots of the image (0) and of the fixmap in the first page table, beside the 511 that bare hardware uses. */
 static int set_page_tables(struct image *im, const struct kboot *b)
 {
-	uint64_t *top = ram_ptr(im->ram, b->early_top_pgt, PAGE_SIZE), *l3 = ram_ptr(im->ram, b->level3_kernel_pgt, PAGE_SIZE);
+	uint64_t *top = words(im, b->early_top_pgt, 512), *l3 = words(im, b->level3_kernel_pgt, 512);
 
 	if (!top || !l3)
 		return lol_error(im->err, -ENOEXEC, "%s: has page tables outside its image; the file is damaged, " BUILD_HINT, im->path);
@@ -372,11 +378,11 @@ static int read_facts(struct image *im, struct kboot *b)
 		return lol_error(im->err, -ENOEXEC, "%s: the site table is empty or lies outside the image; " BUILD_HINT, im->path);
 	if (b->entry_is_c) { /* 6.1: what the 64-bit start-up code would load from variables */
 		GElf_Sym s;
-		uint64_t *p = b->initial_stack ? ram_ptr(im->ram, b->initial_stack, 8) : NULL;
+		uint64_t *p = b->initial_stack ? words(im, b->initial_stack, 1) : NULL;
 		if (!p || !find(im, "initial_gs", &s))
 			return lol_error(im->err, -ENOEXEC, "%s: has no initial stack; " BUILD_HINT, im->path);
 		b->initial_stack = *p;
-		p = ram_ptr(im->ram, b->initial_gs, 8);
+		p = words(im, b->initial_gs, 1);
 		b->initial_gs = p ? *p : 0;
 	}
 	return 0;

@@ -15,3 +15,8 @@ lol_run_SOURCES = $(lol_options_sources) \
 lol_run_CPPFLAGS = $(AM_CPPFLAGS) $(lol_paths_cppflags)
 lol_run_CFLAGS = $(AM_CFLAGS) $(MONITOR_CFLAGS) $(LIBELF_CFLAGS)
 lol_run_LDADD = $(LIBELF_LIBS)
+
+fuzz_programs += tests/fuzz/fuzz-loader
+tests/fuzz/fuzz-loader: lol/loader.c lol/loader.h lol/bootparams.c lol/bootparams.h lol/error.c lol/error.h lol/kctl.h
+tests/fuzz/fuzz-loader: FUZZ_LIBS = $(LIBELF_LIBS)
+EXTRA_DIST += tests/fuzz/fuzz-loader.c tests/fuzz/seeds-loader/minimal

@@ -48,20 +48,22 @@ TEST(registers_across_a_system_call)
 
 	for (int i = 0; i < 200; i++) {
 		uint64_t nr = i % 2 ? SYS_getppid : SYS_sched_yield;
-		asm volatile("push %%rbp\n\t"
-			     "mov $0x101, %%rbx\n\tmov $0x102, %%rdx\n\tmov $0x103, %%rsi\n\tmov $0x104, %%rdi\n\t"
-			     "mov $0x105, %%rbp\n\tmov $0x108, %%r8\n\tmov $0x109, %%r9\n\tmov $0x110, %%r10\n\t"
-			     "mov $0x112, %%r12\n\tmov $0x113, %%r13\n\tmov $0x114, %%r14\n\tmov $0x115, %%r15\n\t"
-			     "std\n\tstc\n\tsyscall\n1:\tpushf\n\tcld\n\t"
-			     "push %%r15\n\tpush %%r14\n\tpush %%r13\n\tpush %%r12\n\tpush %%r11\n\tpush %%r10\n\tpush %%r9\n\tpush %%r8\n\t"
-			     "push %%rbp\n\tpush %%rdi\n\tpush %%rsi\n\tpush %%rdx\n\tpush %%rcx\n\tpush %%rbx\n\t"
-			     "mov 14*8+8(%%rsp), %%rbp\n\t" /* ours */
-			     "lea %0, %%rdi\n\tmov %%rsp, %%rsi\n\tmov $15, %%ecx\n\trep movsq\n\t"
-			     "lea 1b(%%rip), %%rax\n\tmov %%rax, 15*8+%0\n\t"
-			     "add $15*8, %%rsp\n\tpop %%rbp"
-			     : "=m"(out), "+a"(nr)
-			     :
-			     : "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
+		asm volatile(
+			"push %%rbp\n\t"
+			"mov $0x101, %%rbx\n\tmov $0x102, %%rdx\n\tmov $0x103, %%rsi\n\tmov $0x104, %%rdi\n\t"
+			"mov $0x105, %%rbp\n\tmov $0x108, %%r8\n\tmov $0x109, %%r9\n\tmov $0x110, %%r10\n\t"
+			"mov $0x112, %%r12\n\tmov $0x113, %%r13\n\tmov $0x114, %%r14\n\tmov $0x115, %%r15\n\t"
+			"std\n\tstc\n\tsyscall\n1:\tpushf\n\tcld\n\t"
+			"push %%r15\n\tpush %%r14\n\tpush %%r13\n\tpush %%r12\n\tpush %%r11\n\tpush %%r10\n\tpush %%r9\n\tpush %%r8\n\t"
+			"push %%rbp\n\tpush %%rdi\n\tpush %%rsi\n\tpush %%rdx\n\tpush %%rcx\n\tpush %%rbx\n\t"
+			"mov 14*8+8(%%rsp), %%rbp\n\t" /* ours */
+			"lea %0, %%rdi\n\tmov %%rsp, %%rsi\n\tmov $15, %%ecx\n\trep movsq\n\t"
+			"lea 1b(%%rip), %%rax\n\tmov %%rax, 15*8+%0\n\t"
+			"add $15*8, %%rsp\n\tpop %%rbp"
+			: "=m"(out), "+a"(nr)
+			:
+			: "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+			  "memory", "cc");
 		CHECK_EQ(out[0], 0x101);
 		CHECK_EQ(out[2], 0x102);
 		CHECK_EQ(out[3], 0x103);
@@ -142,7 +144,10 @@ static void old_gate(void)
 
 static void old_sysenter(void)
 {
-	volatile int sig = SIGNAL_OF(asm volatile("mov %%rsp, %%rbp\n\tsysenter" : : "a"(20L) : "rcx", "rdx", "rbx", "rsi", "rdi", "memory"));
+	volatile int sig = SIGNAL_OF(asm volatile("mov %%rsp, %%rbp\n\tsysenter"
+						  :
+						  : "a"(20L)
+						  : "rcx", "rdx", "rbx", "rsi", "rdi", "memory"));
 
 	CHECK(sig == SIGSEGV || sig == SIGILL);
 }
@@ -150,7 +155,6 @@ static void old_sysenter(void)
 TEST(old_ways_of_calling)
 {
 	CHECK(stays_alive_after(old_gate));
-	old_gate();
 	/* sysenter in 64-bit mode: no Linux takes it; nothing but this process may suffer */
 	stays_alive_after(old_sysenter);
 	CHECK_EQ(getppid(), getppid());
@@ -160,9 +164,11 @@ TEST(programs_of_32_bits)
 {
 	/* An i386 program that exits with 5 by int $0x80: runs on kernels that can, else exec says ENOEXEC. */
 	static const unsigned char elf[] = {
-		0x7f, 'E', 'L', 'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 1, 0, 0, 0, 0x54, 0x80, 0x04, 0x08, 0x34, 0, 0, 0,
-		0, 0, 0, 0, 0, 0, 0, 0, 0x34, 0, 0x20, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x04, 0x08, 0, 0x80,
-		0x04, 0x08, 0x60, 0, 0, 0, 0x60, 0, 0, 0, 5, 0, 0, 0, 0, 0x10, 0, 0, 0xb8, 1, 0, 0, 0, 0xbb, 5, 0, 0, 0, 0xcd, 0x80,
+		0x7f, 'E',  'L',  'F',  1,    1,    1,    0,    0,    0,    0, 0, 0,    0, 0,    0,    2, 0, 3, 0,
+		1,    0,    0,    0,    0x54, 0x80, 0x04, 0x08, 0x34, 0,    0, 0, 0,    0, 0,    0,    0, 0, 0, 0,
+		0x34, 0,    0x20, 0,    1,    0,    0,    0,    0,    0,    0, 0, 1,    0, 0,    0,    0, 0, 0, 0,
+		0,    0x80, 0x04, 0x08, 0,    0x80, 0x04, 0x08, 0x60, 0,    0, 0, 0x60, 0, 0,    0,    5, 0, 0, 0,
+		0,    0x10, 0,    0,    0xb8, 1,    0,    0,    0,    0xbb, 5, 0, 0,    0, 0xcd, 0x80,
 	};
 	int fd = memfd_create("i386", MFD_CLOEXEC), st;
 
@@ -265,12 +271,19 @@ static void far_return_to_kernel(void)
 			continue;
 		caught = 0;
 		if (sigsetjmp(back, 1) == 0)
-			asm volatile("push %0\n\tlea 1f(%%rip), %%rax\n\tpush %%rax\n\tlretq\n1:" : : "r"((long)cs) : "rax", "memory");
+			asm volatile("push %0\n\tlea 1f(%%rip), %%rax\n\tpush %%rax\n\tlretq\n1:"
+				     :
+				     : "r"((long)cs)
+				     : "rax", "memory");
 		CHECK_EQ(caught, SIGSEGV);
 	}
 	caught = 0;
 	if (sigsetjmp(back, 1) == 0)
-		asm volatile("push $0x10\n\tpush %%rsp\n\tpushf\n\tpush $0x08\n\tlea 1f(%%rip), %%rax\n\tpush %%rax\n\tiretq\n1:" : : : "rax", "memory");
+		asm volatile(
+			"push $0x10\n\tpush %%rsp\n\tpushf\n\tpush $0x08\n\tlea 1f(%%rip), %%rax\n\tpush %%rax\n\tiretq\n1:"
+			:
+			:
+			: "rax", "memory");
 	CHECK_EQ(caught, SIGSEGV);
 }
 
@@ -285,11 +298,12 @@ TEST(iret_in_user_mode)
 	/* Legal: the same privilege. */
 	for (int i = 0; i < 20; i++) {
 		long ok = 0;
-		asm volatile("mov %%rsp, %%rbx\n\tmov %%ss, %%ecx\n\tpush %%rcx\n\tpush %%rbx\n\tpushf\n\tmov %%cs, %%ecx\n\tpush %%rcx\n\t"
-			     "lea 1f(%%rip), %%rcx\n\tpush %%rcx\n\tiretq\n\tud2\n1:\tmov $1, %0"
-			     : "=&r"(ok)
-			     :
-			     : "rbx", "rcx", "memory", "cc");
+		asm volatile(
+			"mov %%rsp, %%rbx\n\tmov %%ss, %%ecx\n\tpush %%rcx\n\tpush %%rbx\n\tpushf\n\tmov %%cs, %%ecx\n\tpush %%rcx\n\t"
+			"lea 1f(%%rip), %%rcx\n\tpush %%rcx\n\tiretq\n\tud2\n1:\tmov $1, %0"
+			: "=&r"(ok)
+			:
+			: "rbx", "rcx", "memory", "cc");
 		CHECK_EQ(ok, 1);
 	}
 }
@@ -334,7 +348,10 @@ static void forged_sigreturn(void)
 	memset(stack, 0xff, sizeof(stack));
 	caught = 0;
 	if (sigsetjmp(back, 1) == 0)
-		asm volatile("mov %0, %%rsp\n\tmov $15, %%eax\n\tsyscall" : : "r"(stack + 1024) : "rcx", "r11", "rax", "memory");
+		asm volatile("mov %0, %%rsp\n\tmov $15, %%eax\n\tsyscall"
+			     :
+			     : "r"(stack + 1024)
+			     : "rcx", "r11", "rax", "memory");
 }
 
 TEST(forged_signal_frames)
@@ -357,7 +374,8 @@ static void at_the_edge(void)
 	   machines. Linux keeps the last page unmapped for this reason. */
 	char *last = (char *)0x7ffffffff000;
 
-	CHECK(mmap(last, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED);
+	CHECK(mmap(last, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+		   -1, 0) == MAP_FAILED);
 }
 
 TEST(end_of_user_space)

@@ -38,7 +38,8 @@ static int64_t by_call(clockid_t clock)
 
 TEST(monotonic_clocks)
 {
-	static const clockid_t clocks[] = {CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_BOOTTIME, CLOCK_MONOTONIC_COARSE};
+	static const clockid_t clocks[] = {CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_BOOTTIME,
+					   CLOCK_MONOTONIC_COARSE};
 
 	for (size_t c = 0; c < ARRAY_LEN(clocks); c++) {
 		int64_t last = by_vdso(clocks[c]);
@@ -52,7 +53,8 @@ TEST(monotonic_clocks)
 
 TEST(vdso_and_system_call_agree)
 {
-	static const clockid_t clocks[] = {CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_BOOTTIME, CLOCK_MONOTONIC_RAW, CLOCK_TAI};
+	static const clockid_t clocks[] = {CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_BOOTTIME, CLOCK_MONOTONIC_RAW,
+					   CLOCK_TAI};
 
 	for (size_t c = 0; c < ARRAY_LEN(clocks); c++) {
 		for (int i = 0; i < 500; i++) {

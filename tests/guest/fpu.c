@@ -151,10 +151,11 @@ TEST(vectors_with_the_kernel_between)
 	for (uint64_t i = 0; i < 300; i++) {
 		uint64_t in[4] = {i, ~i, i * 77, i ^ 0x5555}, out[4] = {0};
 		long n;
-		asm volatile("movdqu %2, %%xmm3\n\tmovdqu 16+%2, %%xmm14\n\tsyscall\n\tmovdqu %%xmm3, %1\n\tmovdqu %%xmm14, 16+%1"
-			     : "=a"(n), "=m"(out)
-			     : "m"(in), "a"((long)SYS_read), "D"((long)fd), "S"(buf), "d"(sizeof(buf))
-			     : "rcx", "r11", "xmm3", "xmm14", "memory");
+		asm volatile(
+			"movdqu %2, %%xmm3\n\tmovdqu 16+%2, %%xmm14\n\tsyscall\n\tmovdqu %%xmm3, %1\n\tmovdqu %%xmm14, 16+%1"
+			: "=a"(n), "=m"(out)
+			: "m"(in), "a"((long)SYS_read), "D"((long)fd), "S"(buf), "d"(sizeof(buf))
+			: "rcx", "r11", "xmm3", "xmm14", "memory");
 		CHECK_EQ(n, sizeof(buf));
 		CHECK(memcmp(in, out, sizeof(in)) == 0);
 		CHECK_EQ(write(null, buf, sizeof(buf)), sizeof(buf));
@@ -170,8 +171,11 @@ TEST(unused_vectors_stay_unused)
 		SKIP("no AVX");
 	for (int i = 0; i < 50; i++) {
 		uint64_t out[4];
-		asm volatile("vzeroall" : : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
-			     "xmm12", "xmm13", "xmm14", "xmm15");
+		asm volatile("vzeroall"
+			     :
+			     :
+			     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",
+			       "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
 		syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = 100000}, NULL);
 		asm volatile("vmovdqu %%ymm6, %0" : "=m"(out));
 		CHECK((out[2] | out[3]) == 0);

@@ -166,7 +166,11 @@ TEST(scattered_io)
 	CHECK(pipe(fd) == 0);
 	fill(a, 16 * PAGE, 3);
 	for (int i = 0; i < 50; i++) {
-		struct iovec out[5] = {{a + PAGE - 3, 6}, {a + 5, 0}, {a + 3 * PAGE - 1, 2000}, {a + 7, 1}, {a + 8 * PAGE - 100, 5000}};
+		struct iovec out[5] = {{a + PAGE - 3, 6},
+				       {a + 5, 0},
+				       {a + 3 * PAGE - 1, 2000},
+				       {a + 7, 1},
+				       {a + 8 * PAGE - 100, 5000}};
 		struct iovec in[3] = {{b + PAGE - 1, 2}, {b + 2 * PAGE - 7, 3001}, {b + 5 * PAGE - 2, 4004}};
 		CHECK_EQ(writev(fd[1], out, 5), 7007);
 		CHECK_EQ(readv(fd[0], in, 3), 7007);

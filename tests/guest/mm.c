@@ -47,7 +47,8 @@ static void stamp(char *p, size_t pages, uint64_t seed)
 static bool stamped(const char *p, size_t pages, uint64_t seed)
 {
 	for (size_t i = 0; i < pages; i++)
-		if (*(const uint64_t *)(p + i * PAGE) != (i ^ seed) || *(const uint64_t *)(p + (i + 1) * PAGE - 8) != ~(i ^ seed))
+		if (*(const uint64_t *)(p + i * PAGE) != (i ^ seed) ||
+		    *(const uint64_t *)(p + (i + 1) * PAGE - 8) != ~(i ^ seed))
 			return false;
 	return true;
 }
@@ -111,7 +112,8 @@ TEST_LIMIT(random_maps_against_a_model, 180)
 		char *p = base + from * PAGE;
 		switch (rnd(&r) % 6) {
 		case 0:
-			CHECK(mmap(p, n * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p);
+			CHECK(mmap(p, n * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+				   0) == p);
 			for (size_t i = from; i < from + n; i++) {
 				model[i].mapped = model[i].readable = model[i].writable = true;
 				model[i].value = 0;
@@ -392,7 +394,8 @@ TEST_LIMIT(million_scattered_pages, 240)
 	/* Every second page of 1 GiB: no two neighbours, as many pages as memory allows (a quarter of it). */
 	long have = sysconf(_SC_PHYS_PAGES) / 4;
 	size_t pages = have > 131072 ? 131072 : (size_t)have;
-	char *p = mmap(NULL, pages * 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *p = mmap(NULL, pages * 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		       0);
 
 	CHECK(p != MAP_FAILED);
 	madvise(p, pages * 2 * PAGE, MADV_NOHUGEPAGE);
@@ -585,8 +588,10 @@ TEST(locked_and_counted)
 	CHECK(vec[3] & 1);
 	CHECK(mlock(p, 4 * PAGE) == 0 || errno == ENOMEM || errno == EPERM);
 	CHECK(msync(p, 16 * PAGE, MS_ASYNC) == 0);
-	CHECK(mmap((void *)0xffff800000000000, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED);
-	CHECK(mmap((void *)0x0000800000000000, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED);
+	CHECK(mmap((void *)0xffff800000000000, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+	      MAP_FAILED);
+	CHECK(mmap((void *)0x0000800000000000, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+	      MAP_FAILED);
 }
 
 TEST(soft_dirty_and_accessed)

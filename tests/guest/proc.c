@@ -322,8 +322,9 @@ TEST(proc_self)
 	fclose(f);
 	CHECK(stack && text && vdso && heap);
 
-	static const char *const files[] = {"stat", "status", "statm", "smaps", "smaps_rollup", "cmdline", "environ", "auxv", "io",
-					    "limits", "sched", "schedstat", "wchan", "mountinfo", "pagemap", "numa_maps"};
+	static const char *const files[] = {"stat",    "status",    "statm",   "smaps",    "smaps_rollup", "cmdline",
+					    "environ", "auxv",      "io",      "limits",   "sched",        "schedstat",
+					    "wchan",   "mountinfo", "pagemap", "numa_maps"};
 	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
 		char path[64];
 		snprintf(path, sizeof(path), "/proc/self/%s", files[i]);

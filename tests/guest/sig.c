@@ -105,8 +105,8 @@ TEST(segv_across_pages)
 
 TEST(segv_kernel_and_non_canonical)
 {
-	static const uint64_t kernel[] = {0xffff800000000000, 0xffff888000000000, 0xffffffff81000000, 0xffffffffff5ff000,
-					  0xfffffe0000000000, 0xffffffffffffff00};
+	static const uint64_t kernel[] = {0xffff800000000000, 0xffff888000000000, 0xffffffff81000000,
+					  0xffffffffff5ff000, 0xfffffe0000000000, 0xffffffffffffff00};
 	static const uint64_t odd[] = {0x0000800000000000, 0x8000000000000000, 0xfffe000000000000, 0x00ff000000000000};
 
 	static size_t i; /* static: outlives siglongjmp */
@@ -160,9 +160,7 @@ TEST(fpe)
 	mxcsr = 0x1f80;
 	asm volatile("ldmxcsr %0" : : "m"(mxcsr));
 	unsigned short fcw = 0x37f & ~4;
-	RAISES(SIGFPE, {
-		asm volatile("fninit\n\tfldcw %0\n\tfld1\n\tfldz\n\tfdivrp\n\tfwait" : : "m"(fcw));
-	});
+	RAISES(SIGFPE, { asm volatile("fninit\n\tfldcw %0\n\tfld1\n\tfldz\n\tfdivrp\n\tfwait" : : "m"(fcw)); });
 	CHECK_EQ(seen.si_code, FPE_FLTDIV);
 	CHECK_EQ(seen_trap, 16);
 }
@@ -434,7 +432,10 @@ TEST(alternate_stack)
 	for (int i = 0; i < 10; i++) {
 		RAISES(SIGSEGV, {
 			/* No stack at all: only the alternate one can take the signal. */
-			asm volatile("mov %%rsp, %%rbx\n\tmov $16, %%esp\n\tpush %%rax\n\tmov %%rbx, %%rsp" : : : "rbx", "memory");
+			asm volatile("mov %%rsp, %%rbx\n\tmov $16, %%esp\n\tpush %%rax\n\tmov %%rbx, %%rsp"
+				     :
+				     :
+				     : "rbx", "memory");
 		});
 	}
 	CHECK(sigaltstack(NULL, &old) == 0);

@@ -282,20 +282,19 @@ TEST(futex_wake_op)
 		int op;
 		uint32_t before, arg, after;
 	} ops[] = {
-		{FUTEX_OP_SET, 7, 99, 99},
-		{FUTEX_OP_ADD, 7, 5, 12},
-		{FUTEX_OP_OR, 8, 3, 11},
-		{FUTEX_OP_ANDN, 15, 6, 9},
-		{FUTEX_OP_XOR, 10, 6, 12},
+		{FUTEX_OP_SET, 7, 99, 99}, {FUTEX_OP_ADD, 7, 5, 12},  {FUTEX_OP_OR, 8, 3, 11},
+		{FUTEX_OP_ANDN, 15, 6, 9}, {FUTEX_OP_XOR, 10, 6, 12},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
 		b = ops[i].before;
-		long n = syscall(SYS_futex, &a, FUTEX_WAKE_OP, 1, 1, &b, FUTEX_OP(ops[i].op, ops[i].arg, FUTEX_OP_CMP_EQ, 0));
+		long n = syscall(SYS_futex, &a, FUTEX_WAKE_OP, 1, 1, &b,
+				 FUTEX_OP(ops[i].op, ops[i].arg, FUTEX_OP_CMP_EQ, 0));
 		CHECK_EQ(n, 0);
 		CHECK_EQ(b, ops[i].after);
 	}
-	CHECK(syscall(SYS_futex, &a, FUTEX_WAKE_OP, 1, 1, 16, FUTEX_OP(FUTEX_OP_SET, 1, FUTEX_OP_CMP_EQ, 0)) == -1 && errno == EFAULT);
+	CHECK(syscall(SYS_futex, &a, FUTEX_WAKE_OP, 1, 1, 16, FUTEX_OP(FUTEX_OP_SET, 1, FUTEX_OP_CMP_EQ, 0)) == -1 &&
+	      errno == EFAULT);
 }
 
 static pthread_mutex_t *robust;

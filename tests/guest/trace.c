@@ -88,7 +88,7 @@ static void calls_body(void)
 	syscall(SYS_getppid);
 	syscall(SYS_getuid);
 	syscall(SYS_write, -1, "x", 1);
-	CHECK_EQ(syscall(SYS_getppid), 4242); /* changed by the tracer */
+	CHECK_EQ(syscall(SYS_getppid), 4242);    /* changed by the tracer */
 	CHECK_EQ(syscall(SYS_getgid), getpid()); /* the tracer made another call of it */
 }
 
@@ -176,14 +176,16 @@ TEST(hardware_watchpoint)
 	pid_t pid = start_child(watch_body);
 
 	watched = 0;
-	if (set_debug_register(pid, 0, (unsigned long)&watched) != 0 || set_debug_register(pid, 7, 1 | 1 << 16 | 3 << 18) != 0) {
+	if (set_debug_register(pid, 0, (unsigned long)&watched) != 0 ||
+	    set_debug_register(pid, 7, 1 | 1 << 16 | 3 << 18) != 0) {
 		kill(pid, SIGKILL);
 		SKIP("no debug registers");
 	}
 	CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
 	int st = wait_stop(pid);
 	CHECK(WIFSTOPPED(st) && WSTOPSIG(st) == SIGTRAP);
-	unsigned long dr6 = (unsigned long)ptrace(PTRACE_PEEKUSER, pid, offsetof(struct user, u_debugreg) + 6 * 8, NULL);
+	unsigned long dr6 =
+		(unsigned long)ptrace(PTRACE_PEEKUSER, pid, offsetof(struct user, u_debugreg) + 6 * 8, NULL);
 	CHECK_EQ(dr6 & 15, 1);
 	CHECK_EQ(ptrace(PTRACE_PEEKDATA, pid, &watched, NULL), 66);
 	CHECK_EQ(ptrace(PTRACE_PEEKDATA, pid, &called_with, NULL), 6);
@@ -196,7 +198,8 @@ TEST(hardware_breakpoint)
 	pid_t pid = start_child(loop_body);
 	struct user_regs_struct r;
 
-	if (set_debug_register(pid, 1, (unsigned long)breakpoint_here) != 0 || set_debug_register(pid, 7, 1 << 2) != 0) {
+	if (set_debug_register(pid, 1, (unsigned long)breakpoint_here) != 0 ||
+	    set_debug_register(pid, 7, 1 << 2) != 0) {
 		kill(pid, SIGKILL);
 		SKIP("no debug registers");
 	}

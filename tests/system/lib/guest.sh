@@ -7,6 +7,7 @@
 #   expect_output TEXT                stdout is exactly TEXT and a newline; '' is nothing at all
 #   expect_quiet                      nothing on stderr
 #   wrong HINT ARGUMENT...            lol-run refuses: status 125, nothing on stdout, one line of the usual form with HINT
+#   finish                            the last line of a test that uses it
 #   tree_pids PID                     PID and all its descendants
 #   alive PID                         the process exists and is no zombie
 #   wait_for_text SECONDS TEXT FILE   until a file has a text; fails when it does not get it
@@ -38,15 +39,35 @@ expect_quiet() {
 	[ ! -s "$ERRORS" ] || fail "stderr should be empty"
 }
 
+WRONG=0
+
+# What is not as it should be is said, and the test goes on: finish has the verdict.
 wrong() {
-	local hint=$1
+	local hint=$1 why=
 	shift
 	run timeout -k 10 30 "$LOL_RUN" "$@" </dev/null
-	[ "$STATUS" = 125 ] || fail "lol-run $*: status $STATUS, not 125"
-	[ ! -s "$CONSOLE" ] || fail "lol-run $*: wrote to stdout"
-	[ "$(wc -l <"$ERRORS")" = 1 ] || fail "lol-run $*: not one line on stderr"
-	[[ $(cat "$ERRORS") == "lol-run: "*": "*"; "* ]] || fail "lol-run $*: not 'lol-run: WHAT: WHY; HINT'"
-	grep -qiE -e "$hint" "$ERRORS" || fail "lol-run $*: stderr lacks: $hint"
+	if [ "$STATUS" != 125 ]; then
+		why="status $STATUS, not 125"
+	elif [ -s "$CONSOLE" ]; then
+		why="wrote to stdout"
+	elif [ "$(wc -l <"$ERRORS")" != 1 ]; then
+		why="not one line on stderr"
+	elif [[ $(cat "$ERRORS") != "lol-run: "*": "*"; "* ]]; then
+		why="not 'lol-run: WHAT: WHY; HINT'"
+	elif ! grep -qiE -e "$hint" "$ERRORS"; then
+		why="stderr lacks: $hint"
+	else
+		return
+	fi
+	echo "FAIL: lol-run $*: $why"
+	head -n 3 "$ERRORS" | sed 's/^/    /'
+	WRONG=$((WRONG + 1))
+}
+
+finish() {
+	[ "$WRONG" = 0 ] || exit 1
+	echo passed
+	exit 0
 }
 
 tree_pids() {

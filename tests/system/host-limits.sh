@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Hosts that forbid or lack something: LoL works without it, or says in one line what it needs. Never a hang, never a crash.
+# timeout: 300
+# shellcheck source=tests/system/lib/guest.sh
+. "$(dirname "$0")/lib/guest.sh"
+cd "$LOL_TMP" || exit 1
+which cc >/dev/null || skip "no C compiler"
+cc -O1 -Wall -o deny "$TESTS/system/lib/deny.c" || fail "deny.c"
+initrd=$(shell_initrd)
+truncate -s 8M disk.img
+
+lol() { # PREFIX... -- ARGUMENTS-OF-LOL-RUN
+	local -a prefix=()
+	while [ "$1" != -- ]; do
+		prefix+=("$1")
+		shift
+	done
+	shift
+	run timeout -k 10 60 "${prefix[@]}" "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" "$@" </dev/null
+}
+
+works() {
+	expect_status 0
+	expect_output "$1"
+}
+
+# Works, or is refused in one line that names what is missing.
+works_or_says() { # OUTPUT PATTERN
+	if [ "$STATUS" = 125 ]; then
+		[ "$(wc -l <"$ERRORS")" = 1 ] || fail "not one line on stderr"
+		[[ $(cat "$ERRORS") == "lol-run: "*": "*"; "* ]] || fail "not 'lol-run: WHAT: WHY; HINT'"
+		grep -qiE -e "$2" "$ERRORS" || fail "stderr lacks: $2"
+		echo "refused: $(cat "$ERRORS")"
+	else
+		works "$1"
+	fi
+}
+
+lol ./deny nothing -- -- echo fine
+works fine
+
+# Disks without io_uring.
+lol ./deny io_uring -- -d disk.img -- sh -c 'echo through >/dev/vda; sync; head -c 7 /dev/vda'
+expect_status 0
+[ "$(head -c 7 disk.img)" = through ] || fail "without io_uring the write did not arrive"
+
+# Without user namespaces: the other walls stand.
+lol ./deny userns -- -- echo fine
+works fine
+
+lol ./deny seccomp -- -- echo fine
+[ "$STATUS" = 125 ] || fail "without seccomp the guest is not confined, yet the status is $STATUS"
+works_or_says fine "seccomp"
+
+lol ./deny memfd -- -- echo fine
+works_or_says fine "memfd|memory"
+
+# Too little memory: address space, then what the host has at all.
+lol prlimit --as=67108864 -- -- echo fine
+works_or_says fine "mem|memory|allocate|map"
+run timeout -k 10 60 "$LOL_RUN" "$LOL_KERNEL" -q -m 8000G -i "$initrd" -- true </dev/null
+[ "$STATUS" = 125 ] || fail "8000G: status $STATUS"
+works_or_says fine "mem"
+
+# Few descriptors, few processes (root has no such limit).
+lol prlimit --nofile=8 -- -- echo fine
+works_or_says fine "file|ulimit|descriptor|open"
+if [ "$(id -u)" != 0 ]; then
+	lol prlimit --nproc=1 -- -- echo fine
+	works_or_says fine "process|fork|clone|resource"
+fi
+
+# No /dev/shm and no home to write to.
+lol env -i HOME=/nonexistent PATH=/usr/bin:/bin -- -- echo fine
+works fine
+if unshare -rm true 2>/dev/null; then
+	# noexec everywhere where files could be put
+	# shellcheck disable=SC2016 # for the inner shell
+	run timeout -k 10 60 unshare -rm sh -c 'mount -t tmpfs -o noexec,nosuid t /dev/shm && mount -t tmpfs -o noexec,mode=1777 t /run &&
+		exec unshare --user --map-user=1000 --map-group=1000 "$@"' sh "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -- echo fine </dev/null
+	if grep -q 'unshare:\|mount:' "$ERRORS"; then
+		echo "no mounts in a user namespace here: not tested with /dev/shm noexec"
+	else
+		works fine
+	fi
+fi
+
+# Signals ignored by the caller, as under nohup; odd umask; a closed stderr.
+lol nohup -- -- echo fine
+expect_status 0
+(umask 777 && run timeout -k 10 60 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -- echo fine </dev/null && exit "$STATUS") || fail "umask 777"
+timeout -k 10 60 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -- echo fine </dev/null >"$CONSOLE" 2>&- || [ $? = 125 ] || fail "closed stderr"
+echo passed

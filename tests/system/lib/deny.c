@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * deny WHAT[,WHAT...] COMMAND [ARG]...: run a command on a host that forbids something, with what such a host answers.
+ *
+ *   io_uring   io_uring_setup: EPERM, as with kernel.io_uring_disabled
+ *   userns     unshare and clone with CLONE_NEWUSER: EPERM, as with user.max_user_namespaces=0; clone3: ENOSYS
+ *   seccomp    no further filters: EINVAL, as on a kernel without them
+ *   memfd      memfd_create: ENOSYS
+ */
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define ANY 0xffffffffu
+
+static const struct rule {
+	const char *what;
+	unsigned int nr, flag; /* flag: a bit of the first argument (value: prctl's first argument), or ANY */
+	int equal, err;
+} rules[] = {
+	{"io_uring", SYS_io_uring_setup, ANY, 0, EPERM}, {"userns", SYS_unshare, CLONE_NEWUSER, 0, EPERM},
+	{"userns", SYS_clone, CLONE_NEWUSER, 0, EPERM},  {"userns", SYS_clone3, ANY, 0, ENOSYS},
+	{"seccomp", SYS_seccomp, ANY, 0, EINVAL},        {"seccomp", SYS_prctl, PR_SET_SECCOMP, 1, EINVAL},
+	{"memfd", SYS_memfd_create, ANY, 0, ENOSYS},
+};
+
+int main(int argc, char **argv)
+{
+	struct sock_filter code[8 * ARRAY_LEN(rules) + 1];
+	unsigned short n = 0;
+
+	if (argc < 3) {
+		fprintf(stderr, "usage: deny WHAT[,WHAT...] COMMAND [ARG]...\n");
+		return 125;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+		const struct rule *r = &rules[i];
+		if (!strstr(argv[1], r->what))
+			continue;
+		code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+		if (r->flag == ANY) {
+			code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, r->nr, 0, 1);
+		} else {
+			code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, r->nr, 0, 3);
+			code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+								 offsetof(struct seccomp_data, args[0]));
+			code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | (r->equal ? BPF_JEQ : BPF_JSET) | BPF_K,
+								 r->flag, 0, 1);
+		}
+		code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned int)r->err);
+	}
+	code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &(struct sock_fprog){n, code})) {
+		perror("deny: seccomp");
+		return 125;
+	}
+	execvp(argv[2], argv + 2);
+	perror(argv[2]);
+	return 125;
+}
