@@ -19,6 +19,7 @@ make_test() {
 	chmod 755 "some/$1.sh"
 }
 make_test passes '[ -d "$LOL_TMP" ] && [ -z "$(ls -A "$LOL_TMP")" ] && touch "$LOL_TMP/x" && mkdir -m 0 "$LOL_TMP/locked"'
+make_test interrupts '(kill -INT $BASHPID; sleep 20); [ $? = 130 ]'
 make_test fails 'echo this is why; exit 3'
 make_test skips 'echo blah; echo no such thing here; exit 77'
 make_test hangs "# timeout: 1
@@ -30,6 +31,7 @@ chmod 644 some/unstartable.sh
 
 exec 3>report
 progress_begin
+trap '' INT QUIT # as for a job in the background
 run_tests_in some some 20
 exec 4>&1 >total
 summary
@@ -38,9 +40,10 @@ exec >&4 4>&-
 progress_end
 cat report total
 
-[ "$(tail -n 1 total)" = "1 passed, 5 failed, 1 skipped" ] || fail "another last line"
+[ "$(tail -n 1 total)" = "2 passed, 5 failed, 1 skipped" ] || fail "another last line"
 [ $status = 1 ] || fail "summary returned $status"
 grep -q '^ok *some/passes ' report || fail "passes"
+grep -q '^ok *some/interrupts ' report || fail "SIGINT is ignored in tests"
 grep -q '^FAILED *some/fails .*(status 3)' report || fail "fails"
 grep -q '| this is why' report || fail "the log of a failed test is not shown"
 grep -q '^skipped *some/skips .*(no such thing here)' report || fail "the reason of a skipped test is not shown"

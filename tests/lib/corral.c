@@ -111,6 +111,9 @@ static pid_t start(char **command, const sigset_t *old_mask)
 		return pid;
 	setsid();
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* Whoever started us in the background may have made us ignore signals; a test is to find them as on a terminal. */
+	for (int signo = 1; signo < NSIG; signo++)
+		signal(signo, SIG_DFL);
 	sigprocmask(SIG_SETMASK, old_mask, NULL);
 	execvp(command[0], command);
 	fprintf(stderr, "corral: %s: %s\n", command[0], strerror(errno));
