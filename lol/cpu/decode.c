@@ -251,6 +251,71 @@ void vector_registers_restore(void)
 	asm volatile("xrstor64 %0" ::"m"(v->kernel_vectors), "a"(-1), "d"(-1));
 }
 
+/* Zydis's register as the host of the step has it. */
+static uint64_t reg_value(ZydisRegister r, const struct gregs *g, gva_t next)
+{
+	uint8_t high8 = 0;
+
+	if (r == ZYDIS_REGISTER_NONE)
+		return 0;
+	if (r == ZYDIS_REGISTER_RIP)
+		return next;
+	return reg_get(g, gpr(r, &high8), ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_GPR32 ? 4 : 8, false);
+}
+
+unsigned decode_accesses(const uint8_t *bytes, size_t n, const struct gregs *g, uint64_t fs_base, uint64_t gs_base,
+			 struct mem_access a[ACCESSES_MAX], uint8_t *kind)
+{
+	ZydisDecodedInstruction zi;
+	ZydisDecodedOperand o[ZYDIS_MAX_OPERAND_COUNT];
+	unsigned count = 0;
+
+	*kind = STEP_PLAIN;
+	if (!ready) {
+		ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+		ready = true;
+	}
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, bytes, n, &zi, o)))
+		return 0;
+	switch (zi.mnemonic) {
+	case ZYDIS_MNEMONIC_PUSHF:
+	case ZYDIS_MNEMONIC_PUSHFQ:
+		*kind = STEP_PUSHES_FLAGS;
+		break;
+	case ZYDIS_MNEMONIC_POPF:
+	case ZYDIS_MNEMONIC_POPFQ:
+	case ZYDIS_MNEMONIC_IRET:
+	case ZYDIS_MNEMONIC_IRETD:
+	case ZYDIS_MNEMONIC_IRETQ:
+		*kind = STEP_LOADS_FLAGS;
+		break;
+	case ZYDIS_MNEMONIC_INT1:
+		*kind = STEP_TRAPS;
+		break;
+	default:
+		break;
+	}
+	for (unsigned i = 0; i < zi.operand_count && count < ACCESSES_MAX; i++) {
+		const ZydisDecodedOperand *p = &o[i];
+		if (p->type != ZYDIS_OPERAND_TYPE_MEMORY || p->mem.type == ZYDIS_MEMOP_TYPE_AGEN || p->mem.type == ZYDIS_MEMOP_TYPE_VSIB)
+			continue;
+		struct mem_access *m = &a[count++];
+		m->size = p->size / 8;
+		m->write = p->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+		m->va = reg_value(p->mem.base, g, g->rip + zi.length) + reg_value(p->mem.index, g, 0) * p->mem.scale + (uint64_t)p->mem.disp.value;
+		if (zi.address_width == 32)
+			m->va = (uint32_t)m->va;
+		if (p->mem.segment == ZYDIS_REGISTER_FS)
+			m->va += fs_base;
+		if (p->mem.segment == ZYDIS_REGISTER_GS)
+			m->va += gs_base;
+		/* push, call and enter write below the stack pointer */
+		if (p->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN && m->write && p->mem.base == ZYDIS_REGISTER_RSP)
+			m->va -= m->size;
+	}
+	return count;
+}
+
 gva_t insn_ea(const struct insn *in, const struct gregs *g)
 {
 	gva_t ea = (uint64_t)in->disp;

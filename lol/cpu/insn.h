@@ -63,6 +63,20 @@ unsigned plain_length(const uint8_t *bytes, size_t n);
 void vector_registers_save(void);
 void vector_registers_restore(void);
 
+/*
+ * What the instruction at g->rip is going to read and write, at most ACCESSES_MAX places, and what is special about
+ * stepping over it. Returns the number of places. As decode(), not where vector registers are live.
+ */
+#define ACCESSES_MAX 4
+struct mem_access {
+	gva_t va;
+	uint64_t size; /* bytes */
+	bool write;
+};
+enum { STEP_PLAIN, STEP_PUSHES_FLAGS, STEP_LOADS_FLAGS, STEP_TRAPS };
+unsigned decode_accesses(const uint8_t *bytes, size_t n, const struct gregs *g, uint64_t fs_base, uint64_t gs_base,
+			 struct mem_access a[ACCESSES_MAX], uint8_t *kind);
+
 /* Address of the memory operand; next = address behind the instruction. */
 gva_t insn_ea(const struct insn *in, const struct gregs *g);
 

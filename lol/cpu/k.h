@@ -84,6 +84,14 @@ struct utlb_entry {
 #define XSTATE_MAX 4096 /* bytes; x87, SSE, AVX, AVX-512 need 2696 */
 #define IVMM_STACK 65536
 
+/* One step of user code under breakpoints (watch.c). */
+struct watch {
+	bool on;
+	uint8_t kind;  /* of the instruction, STEP_* */
+	uint32_t hits; /* of the data accesses, as in DR6 */
+	uint64_t tf;   /* the program's own TF */
+};
+
 struct uproc;
 struct vcpu {
 	uint8_t stage[XSTATE_MAX] __attribute__((aligned(64))); /* XSAVE image of the user state when not in a U */
@@ -104,6 +112,7 @@ struct vcpu {
 	_Atomic uint32_t event;        /* bumped by whatever wakes a halted vCPU; a futex */
 	struct uproc *last_u;          /* the U that had its turn last, maybe still spinning */
 	_Atomic(struct uproc *) in_user; /* the U that runs guest code for this vCPU now */
+	struct watch watch;
 	gva_t last_pf;                 /* user address of the #PF that was injected last, 0: none */
 	uint32_t last_pf_access;
 	struct utlb_entry utlb[UTLB_SIZE];
@@ -216,6 +225,12 @@ void enter_user(struct vcpu *v, struct gregs *regs);
 void fpu_save(struct vcpu *v); /* user state to v->stage */
 void user_flush_all(struct vcpu *v);
 void kick_user(struct uproc *u);
+
+/* watch.c: breakpoints of DR0 to DR3 in user code. */
+bool watch_active(const struct vcpu *v);
+bool watch_begin(struct vcpu *v, struct gregs *regs, uint64_t gs_base); /* before a step; true: #DB is due at this instruction, DR6 is set */
+void watch_end(struct vcpu *v, struct gregs *regs, bool stepped);       /* after it: the program's own TF; stepped: #DB ended it */
+bool watch_hit(struct vcpu *v);                                         /* is the #DB that ended it the guest's? Then DR6 is set. */
 
 /* uaccess.c */
 /* Host pointer to user byte va for the current CR3, or NULL with *error for #PF. A/D bits are set. */

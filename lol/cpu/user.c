@@ -16,8 +16,10 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "cpu/insn.h"
 #include "mmu/upatch.h"
 
+#define SIG_TRAP 5
 #define SIG_SYS 31
 #define STUB_SIZE 0x1000
 #define VSYSCALL_PAGE 0xffffffffff600000ull
@@ -238,13 +240,30 @@ static void deliver_compat(struct vcpu *v, struct gregs *g)
 	}
 }
 
+/*
+ * #DB of icebp is a trap, but on some virtual machines the host reports the instruction itself, for ever (seen on an
+ * AMD host). Without a step it can be nothing else.
+ */
+static void pass_icebp(struct vcpu *v, struct gregs *g)
+{
+	uint8_t code[2];
+	gva_t bad;
+	uint32_t error;
+
+	if ((v->watch.on ? v->watch.kind == STEP_TRAPS : !(g->rflags & FL_TF)) && user_read(v, g->rip - 1, code, 2, &bad, &error) &&
+	    code[0] != 0xf1 && code[1] == 0xf1)
+		g->rip++;
+}
+
 /* An exception in guest user code; the host's trap number is the vector. */
 static void deliver_exception(struct vcpu *v, struct gregs *g, uint32_t trapno, uint32_t error)
 {
 	STAT(u_exceptions);
 	switch (trapno) {
 	case VEC_DB:
-		v->dr[6] = 0xffff0ff0 | (g->rflags & FL_TF ? 1u << 14 : 0);
+		pass_icebp(v, g);
+		if (!v->watch.on) /* else DR6 is set */
+			v->dr[6] = 0xffff0ff0 | (g->rflags & FL_TF ? 1u << 14 : 0);
 		inject(v, g, 3, VEC_DB, false, 0);
 		return;
 	case 10: /* #TS, #NP, #SS carry an error code, as #GP does */
@@ -317,6 +336,8 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g)
 		inject_pf(v, g, 3, va, err);
 		return true;
 	}
+	if (trapno == VEC_DB && v->watch.on && !watch_hit(v))
+		return false;
 	deliver_exception(v, g, trapno, error);
 	return true;
 }
@@ -337,10 +358,8 @@ static bool fast_return(const struct gregs *g)
 }
 
 /* A stepped program must see its own instructions only. */
-static void step_mode(struct vcpu *v, struct uproc *u, const struct gregs *g)
+static void step_mode(struct vcpu *v, struct uproc *u, bool step)
 {
-	bool step = g->rflags & FL_TF;
-
 	if (step && !u->stepping)
 		umap_forget_copies(v, u);
 	u->stepping = step;
@@ -362,7 +381,13 @@ void enter_user(struct vcpu *v, struct gregs *g)
 		if (v->fpu_in && v->fpu_in != u)
 			fpu_save(v);
 		umap_sync(v, u);
-		step_mode(v, u, g);
+		bool watch = watch_active(v);
+		v->watch.on = false;
+		if (watch && watch_begin(v, g, gs)) {
+			inject(v, g, 3, VEC_DB, false, 0);
+			break;
+		}
+		step_mode(v, u, watch || g->rflags & FL_TF);
 		prefill(v, u);
 		uint32_t cmd = UCMD_RESUME | UCMD_BASES;
 		if (u->queued) {
@@ -378,7 +403,9 @@ void enter_user(struct vcpu *v, struct gregs *g)
 		}
 		put_regs(u->s, g);
 		u->s->regs[UR_RIP] = upatch_to_host(u, g->rip);
-		if (fast_return(g) && v->user_cs == SEL_USER_CS)
+		if (watch)
+			u->s->regs[UR_EFL] |= FL_TF;
+		else if (fast_return(g) && v->user_cs == SEL_USER_CS)
 			cmd |= UCMD_FAST;
 		if (put_segments(v, u))
 			cmd |= UCMD_SEGS;
@@ -398,6 +425,8 @@ void enter_user(struct vcpu *v, struct gregs *g)
 		}
 		get_regs(u, g);
 		get_segments(v, u);
+		if (watch)
+			watch_end(v, g, u->s->why == SIG_TRAP && u->s->regs[UR_TRAPNO] == VEC_DB);
 		v->fs_base = canonical(u->s->fsbase, v->fs_base);
 		gs = canonical(u->s->gsbase, gs);
 		if (handle_event(v, u, g))

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Breakpoints in the debug registers (SDM vol. 3, 18.2), for guest user code.  Runs in K, site context, on the way to
+ * user code: the guest kernel's vector state is not live there, so Zydis may be called.
+ *
+ * The host's own debug registers need ptrace or perf events, which a host may refuse. So while DR7 enables anything the
+ * guest's code runs in single steps: before each, the instruction is decoded and what it is going to access is
+ * compared with the breakpoints. A step costs some microseconds, still far less than a debugger's own stepping.
+ *
+ * Not as in hardware: accesses by the guest kernel on the program's behalf and by vector gathers do not hit; in 32-bit
+ * code only breakpoints on execution do; a hit of an instruction that ends in another exception is dropped.
+ */
+#include "cpu/insn.h"
+
+enum { ON_EXECUTION, ON_WRITE, ON_IO, ON_ACCESS };
+
+static bool enabled(const struct vcpu *v, unsigned n)
+{
+	return v->dr[7] >> 2 * n & 3;
+}
+
+static unsigned kind_of(const struct vcpu *v, unsigned n)
+{
+	return v->dr[7] >> (16 + 4 * n) & 3;
+}
+
+static uint64_t length_of(const struct vcpu *v, unsigned n)
+{
+	static const uint8_t length[4] = {1, 2, 8, 4};
+	return length[v->dr[7] >> (18 + 4 * n) & 3];
+}
+
+bool watch_active(const struct vcpu *v)
+{
+	for (unsigned n = 0; n < 4; n++)
+		if (enabled(v, n) && v->dr[n] < K_USER_END)
+			return true;
+	return false;
+}
+
+static uint32_t execution_hits(const struct vcpu *v, gva_t rip)
+{
+	uint32_t hits = 0;
+
+	for (unsigned n = 0; n < 4; n++)
+		if (enabled(v, n) && kind_of(v, n) == ON_EXECUTION && v->dr[n] == rip)
+			hits |= 1u << n;
+	return hits;
+}
+
+static uint32_t data_hits(const struct vcpu *v, const struct mem_access *a)
+{
+	uint32_t hits = 0;
+
+	for (unsigned n = 0; n < 4; n++) {
+		uint64_t length = length_of(v, n), start = v->dr[n] & ~(length - 1);
+		unsigned kind = kind_of(v, n);
+		if (enabled(v, n) && (kind == ON_ACCESS || (kind == ON_WRITE && a->write)) && a->va < start + length && start < a->va + a->size)
+			hits |= 1u << n;
+	}
+	return hits;
+}
+
+bool watch_begin(struct vcpu *v, struct gregs *g, uint64_t gs_base)
+{
+	struct mem_access a[ACCESSES_MAX];
+	uint8_t bytes[15];
+	gva_t bad;
+	uint32_t error, hits = 0;
+	size_t n = 0;
+
+	v->watch = (struct watch){.on = true, .tf = g->rflags & FL_TF};
+	if (!(g->rflags & FL_RF))
+		hits = execution_hits(v, g->rip);
+	if (hits) {
+		v->watch.on = false;
+		v->dr[6] = 0xffff0ff0 | hits;
+		return true;
+	}
+	while (n < sizeof(bytes) && user_read(v, g->rip + n, &bytes[n], 1, &bad, &error))
+		n++;
+	if (!n || v->user_cs != SEL_USER_CS)
+		return false;
+	unsigned count = decode_accesses(bytes, n, g, v->fs_base, gs_base, a, &v->watch.kind);
+	for (unsigned i = 0; i < count; i++)
+		v->watch.hits |= data_hits(v, &a[i]);
+	return false;
+}
+
+void watch_end(struct vcpu *v, struct gregs *g, bool stepped)
+{
+	struct watch *w = &v->watch;
+	uint8_t *flags;
+	uint32_t error;
+
+	if (!w->on)
+		return;
+	if (!(stepped && w->kind == STEP_LOADS_FLAGS))
+		g->rflags = (g->rflags & ~(uint64_t)FL_TF) | w->tf;
+	if (stepped && w->kind == STEP_PUSHES_FLAGS && !w->tf && (flags = user_ptr(v, g->r[RSP] + 1, true, &error)))
+		*flags &= (uint8_t)~(FL_TF >> 8);
+}
+
+bool watch_hit(struct vcpu *v)
+{
+	struct watch *w = &v->watch;
+
+	if (!w->hits && !w->tf && w->kind != STEP_TRAPS)
+		return false;
+	v->dr[6] = 0xffff0ff0 | w->hits | (w->tf ? 1u << 14 : 0);
+	return true;
+}
