@@ -312,11 +312,24 @@ static int load(struct machine *m, struct lol_error *err)
 	return ret;
 }
 
+/* What the options may ask for and this machine cannot do yet. */
+static int check_options(const struct lol_options *opts, struct lol_error *err)
+{
+	if (opts->cpus > 1)
+		return lol_error(err, -ENOTSUP, "--cpus %u: several CPUs are not built yet; leave it out", opts->cpus);
+	if (!opts->initrd && !opts->ndisks)
+		return lol_error(err, -ENOTSUP, "guest's root: there is neither --disk nor --initrd, and booting the host's own root is not built yet; "
+						"'lol-guest initrd build FILE' makes a small one");
+	return 0;
+}
+
 static int start(struct machine *m, struct lol_error *err)
 {
 	uint64_t tsc0 = 0, ns0 = 0;
-	int ret;
+	int ret = check_options(m->opts, err);
 
+	if (ret)
+		return ret;
 	clock_pair(&tsc0, &ns0);
 	m->loop = loop_create();
 	if (!m->loop)
