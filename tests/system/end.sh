@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
 # How a guest can end: panic 126 with its last lines, power-off 0, reboot, a signal to lol-run 128+N; nothing left behind.
-# timeout: 240
+# timeout: 480
 # shellcheck disable=SC2016 # what stands in single quotes is for the guest's shell
 # shellcheck source=tests/system/lib/guest.sh
 . "$(dirname "$0")/lib/guest.sh"

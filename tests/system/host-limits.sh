@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib/guest.sh"
 cd "$LOL_TMP" || exit 1
 which cc >/dev/null || skip "no C compiler"
-cc -O1 -Wall -o deny "$TESTS/system/lib/deny.c" || fail "deny.c"
+cc -O1 -Wall -D_GNU_SOURCE -o deny "$TESTS/system/lib/deny.c" || fail "deny.c"
 initrd=$(shell_initrd)
 truncate -s 8M disk.img
 
@@ -29,7 +29,7 @@ works() {
 works_or_says() { # OUTPUT PATTERN
 	if [ "$STATUS" = 125 ]; then
 		[ "$(wc -l <"$ERRORS")" = 1 ] || fail "not one line on stderr"
-		[[ $(cat "$ERRORS") == "lol-run: "*": "*"; "* ]] || fail "not 'lol-run: WHAT: WHY; HINT'"
+		[[ $(cat "$ERRORS") == "lol-run: "*"; "* ]] || fail "not 'lol-run: WHAT AND WHY; HINT'"
 		grep -qiE -e "$2" "$ERRORS" || fail "stderr lacks: $2"
 		echo "refused: $(cat "$ERRORS")"
 	else
