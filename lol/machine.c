@@ -309,6 +309,9 @@ static int load(struct machine *m, struct lol_error *err)
 	ret = loader_load(&m->ram, m->opts->kernel, cmdline, blobs, n, &m->ctl->boot, err);
 	if (m->opts->initrd)
 		munmap((void *)blobs[0].data, blobs[0].size);
+	if (!ret && !m->opts->initrd && !m->opts->ndisks)
+		ret = lol_error(err, -ENOTSUP, "guest's root: there is neither --disk nor --initrd, and booting the host's own root is not built yet; "
+					       "'lol-guest initrd build FILE' makes a small one");
 	return ret;
 }
 
@@ -317,9 +320,6 @@ static int check_options(const struct lol_options *opts, struct lol_error *err)
 {
 	if (opts->cpus > 1)
 		return lol_error(err, -ENOTSUP, "--cpus %u: several CPUs are not built yet; leave it out", opts->cpus);
-	if (!opts->initrd && !opts->ndisks)
-		return lol_error(err, -ENOTSUP, "guest's root: there is neither --disk nor --initrd, and booting the host's own root is not built yet; "
-						"'lol-guest initrd build FILE' makes a small one");
 	return 0;
 }
 
