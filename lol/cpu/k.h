@@ -90,6 +90,8 @@ struct watch {
 	uint8_t kind;  /* of the instruction, STEP_* */
 	uint32_t hits; /* of the data accesses, as in DR6 */
 	uint64_t tf;   /* the program's own TF */
+	uint64_t rf;   /* where it runs free: its RF, and the rip that this is for */
+	gva_t rip;
 };
 
 struct uproc;
@@ -113,6 +115,7 @@ struct vcpu {
 	struct uproc *last_u;          /* the U that had its turn last, maybe still spinning */
 	_Atomic(struct uproc *) in_user; /* the U that runs guest code for this vCPU now */
 	struct watch watch;
+	bool watch_step;               /* the next instruction may touch the page of a breakpoint */
 	gva_t last_pf;                 /* user address of the #PF that was injected last, 0: none */
 	uint32_t last_pf_access;
 	struct utlb_entry utlb[UTLB_SIZE];
@@ -228,6 +231,10 @@ void kick_user(struct uproc *u);
 
 /* watch.c: breakpoints of DR0 to DR3 in user code. */
 bool watch_active(const struct vcpu *v);
+bool watch_page(const struct vcpu *v, gva_t va);     /* does the page of va have one? */
+void watch_hide(struct vcpu *v, struct uproc *u);    /* take such pages out of u, so that touching them faults */
+void watch_free(struct vcpu *v, const struct gregs *regs); /* before code runs without steps */
+void watch_fault(struct vcpu *v, struct gregs *regs, gva_t va); /* after a fault at va: is it for a step? */
 bool watch_begin(struct vcpu *v, struct gregs *regs, uint64_t gs_base); /* before a step; true: #DB is due at this instruction, DR6 is set */
 void watch_end(struct vcpu *v, struct gregs *regs, bool stepped);       /* after it: the program's own TF; stepped: #DB ended it */
 bool watch_hit(struct vcpu *v);                                         /* is the #DB that ended it the guest's? Then DR6 is set. */

@@ -327,6 +327,8 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g)
 	}
 	if (trapno == VEC_PF) {
 		gva_t va = s->regs[UR_CR2];
+		if (watch_active(v))
+			watch_fault(v, g, va);
 		uint32_t err = umap_fill(v, u, va, error);
 		if (!err)
 			return false;
@@ -381,14 +383,16 @@ void enter_user(struct vcpu *v, struct gregs *g)
 		if (v->fpu_in && v->fpu_in != u)
 			fpu_save(v);
 		umap_sync(v, u);
-		bool watch = watch_active(v);
-		v->watch.on = false;
-		if (watch && watch_begin(v, g, gs)) {
+		bool watch = watch_active(v), step = watch && (v->watch_step || g->rflags & FL_TF);
+		watch_free(v, g);
+		if (step && watch_begin(v, g, gs)) {
 			inject(v, g, 3, VEC_DB, false, 0);
 			break;
 		}
 		step_mode(v, u, watch || g->rflags & FL_TF);
 		prefill(v, u);
+		if (watch && !step)
+			watch_hide(v, u);
 		uint32_t cmd = UCMD_RESUME | UCMD_BASES;
 		if (u->queued) {
 			STAT_ADD(u_batch_ops, u->queued);
@@ -403,7 +407,7 @@ void enter_user(struct vcpu *v, struct gregs *g)
 		}
 		put_regs(u->s, g);
 		u->s->regs[UR_RIP] = upatch_to_host(u, g->rip);
-		if (watch)
+		if (step)
 			u->s->regs[UR_EFL] |= FL_TF;
 		else if (fast_return(g) && v->user_cs == SEL_USER_CS)
 			cmd |= UCMD_FAST;
@@ -425,7 +429,7 @@ void enter_user(struct vcpu *v, struct gregs *g)
 		}
 		get_regs(u, g);
 		get_segments(v, u);
-		if (watch)
+		if (step)
 			watch_end(v, g, u->s->why == SIG_TRAP && u->s->regs[UR_TRAPNO] == VEC_DB);
 		v->fs_base = canonical(u->s->fsbase, v->fs_base);
 		gs = canonical(u->s->gsbase, gs);

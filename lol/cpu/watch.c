@@ -3,14 +3,15 @@
  * Breakpoints in the debug registers (SDM vol. 3, 18.2), for guest user code.  Runs in K, site context, on the way to
  * user code: the guest kernel's vector state is not live there, so Zydis may be called.
  *
- * The host's own debug registers need ptrace or perf events, which a host may refuse. So while DR7 enables anything the
- * guest's code runs in single steps: before each, the instruction is decoded and what it is going to access is
- * compared with the breakpoints. A step costs some microseconds, still far less than a debugger's own stepping.
+ * The host's own debug registers need ptrace or perf events, which a host may refuse. So the pages of breakpoints are
+ * kept out of the U. An instruction that faults there is run as a single step with the page in place: it is decoded
+ * first, and what it is going to access is compared with the breakpoints. Such a step costs some 20 us.
  *
  * Not as in hardware: accesses by the guest kernel on the program's behalf and by vector gathers do not hit; in 32-bit
  * code only breakpoints on execution do; a hit of an instruction that ends in another exception is dropped.
  */
 #include "cpu/insn.h"
+#include "mmu/uproc.h"
 
 enum { ON_EXECUTION, ON_WRITE, ON_IO, ON_ACCESS };
 
@@ -36,6 +37,37 @@ bool watch_active(const struct vcpu *v)
 		if (enabled(v, n) && v->dr[n] < K_USER_END)
 			return true;
 	return false;
+}
+
+bool watch_page(const struct vcpu *v, gva_t va)
+{
+	for (unsigned n = 0; n < 4; n++)
+		if (enabled(v, n) && (v->dr[n] & PAGE_MASK) == (va & PAGE_MASK))
+			return true;
+	return false;
+}
+
+void watch_hide(struct vcpu *v, struct uproc *u)
+{
+	for (unsigned n = 0; n < 4; n++)
+		if (enabled(v, n) && v->dr[n] < K_USER_END)
+			umap_forget_page(v, u, v->dr[n]);
+}
+
+void watch_fault(struct vcpu *v, struct gregs *g, gva_t va)
+{
+	if (!watch_page(v, va))
+		return;
+	v->watch_step = true;
+	/* The host has set RF, as for any fault; here the instruction is still to be looked at, unless the guest's RF forbids. */
+	if (v->watch.on || (v->watch.rf && g->rip == v->watch.rip))
+		return;
+	g->rflags &= ~(uint64_t)FL_RF;
+}
+
+void watch_free(struct vcpu *v, const struct gregs *g)
+{
+	v->watch = (struct watch){.rf = g->rflags & FL_RF, .rip = g->rip};
 }
 
 static uint32_t execution_hits(const struct vcpu *v, gva_t rip)
@@ -95,6 +127,8 @@ void watch_end(struct vcpu *v, struct gregs *g, bool stepped)
 
 	if (!w->on)
 		return;
+	if (stepped)
+		v->watch_step = watch_page(v, g->rip);
 	if (!(stepped && w->kind == STEP_LOADS_FLAGS))
 		g->rflags = (g->rflags & ~(uint64_t)FL_TF) | w->tf;
 	if (stepped && w->kind == STEP_PUSHES_FLAGS && !w->tf && (flags = user_ptr(v, g->r[RSP] + 1, true, &error)))
