@@ -38,9 +38,14 @@ ticks() {
 	done
 	echo $sum
 }
-on_image 120 "$IMAGE,snapshot" -- sleep 60 </dev/null >/dev/null 2>&1 &
+on_image 240 "$IMAGE,snapshot" -- sh -c 'echo idle; sleep 200' </dev/null >"$LOL_TMP/idle" 2>"$ERRORS" &
 guest=$!
-sleep 15
+for ((i = 0; i < 120; i++)); do
+	[ ! -s "$LOL_TMP/idle" ] || break
+	sleep 0.5
+done
+[ -s "$LOL_TMP/idle" ] || fail "the guest does not come up"
+sleep 5
 before=$(ticks $guest)
 sleep 20
 after=$(ticks $guest)
