@@ -41,6 +41,7 @@ kmod command:depmod
 debian-archive-keyring file:/usr/share/keyrings/debian-archive-keyring.gpg
 busybox-static file:/bin/busybox
 util-linux command:setpriv
+util-linux command:flock
 '
 
 # What tests use; quickstart does without.
@@ -209,8 +210,10 @@ configure_and_make() {
 # to write to.
 install_for_vm() {
 	local stage=$OWN_STATE/stage
-	rm -rf "$stage" && mkdir "$stage" && make -C "$BUILD" install DESTDIR="$stage" &&
-		tar -C "$stage$PREFIX" -cf - . | as_vm sh -c 'rm -rf "$1" && mkdir "$1" && tar -C "$1" -xf -' - "$PREFIX" &&
+	rm -rf "$stage" && mkdir "$stage" && make -C "$BUILD" install DESTDIR="$stage" || return
+	# Guests that run may not find it gone.
+	diff -r "$stage$PREFIX" "$PREFIX" >/dev/null 2>&1 && return
+	tar -C "$stage$PREFIX" -cf - . | as_vm sh -c 'rm -rf "$1" && mkdir "$1" && tar -C "$1" -xf -' - "$PREFIX" &&
 		rm -rf "$stage"
 }
 
@@ -240,9 +243,20 @@ build_kernel() {
 	return $status
 }
 
+# One at a time: build and installation are shared. The lock ends with the process, or with setup_end.
 setup_begin() {
 	umask 022
 	PATH=$PATH:/usr/sbin:/sbin
 	find_directories
 	progress_begin
+	exec {LOCK}<"$VM_STATE"
+	if ! flock -n "$LOCK"; then
+		printf '        another run uses %s; waiting for its end\n' "$VM_STATE" >&3
+		flock "$LOCK"
+	fi
+}
+
+setup_end() {
+	exec {LOCK}<&-
+	progress_end
 }
