@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -166,7 +167,12 @@ static int memfd(const char *name, uint64_t size, bool exec)
 static int make_memory(struct machine *m, struct lol_error *err)
 {
 	uint64_t mem = m->opts->mem;
+	struct sysinfo host;
 
+	/* More than the host has is fine as long as the guest does not use it, but not out of all proportion. */
+	if (sysinfo(&host) == 0 && mem / 2 > (uint64_t)(host.totalram + host.totalswap) * host.mem_unit)
+		return lol_error(err, -ENOMEM, "guest memory: %llu MiB are more than twice what the host has; use a smaller --mem",
+				 (unsigned long long)(mem >> 20));
 	m->ram_fd = memfd("lol-ram", mem + PATCH_AREA, true);
 	m->ctl_fd = memfd("lol-ctl", ALIGN_UP(sizeof(struct kctl), PAGE_SIZE), false);
 	m->ushare_fd = memfd("lol-ushare", UBELLS_OFFSET + PAGE_SIZE, false);

@@ -256,14 +256,14 @@ static void pass_icebp(struct vcpu *v, struct gregs *g)
 }
 
 /* An exception in guest user code; the host's trap number is the vector. */
-static void deliver_exception(struct vcpu *v, struct gregs *g, uint32_t trapno, uint32_t error)
+static void deliver_exception(struct vcpu *v, struct uproc *u, struct gregs *g, uint32_t trapno, uint32_t error)
 {
 	STAT(u_exceptions);
 	switch (trapno) {
 	case VEC_DB:
 		pass_icebp(v, g);
 		if (!v->watch.on) /* else DR6 is set */
-			v->dr[6] = 0xffff0ff0 | (g->rflags & FL_TF ? 1u << 14 : 0);
+			v->dr[6] = 0xffff0ff0 | (g->rflags & FL_TF || u->stepping ? 1u << 14 : 0); /* a popf that clears TF is stepped too */
 		inject(v, g, 3, VEC_DB, false, 0);
 		return;
 	case 10: /* #TS, #NP, #SS carry an error code, as #GP does */
@@ -340,7 +340,7 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g)
 	}
 	if (trapno == VEC_DB && v->watch.on && !watch_hit(v))
 		return false;
-	deliver_exception(v, g, trapno, error);
+	deliver_exception(v, u, g, trapno, error);
 	return true;
 }
 
