@@ -511,6 +511,37 @@ TEST(jit_with_system_calls)
 	}
 }
 
+TEST(jit_with_system_calls_through_two_views)
+{
+	/* The writer's view is another mapping, and writes go on while the code's page is in use. */
+	static const unsigned char code[] = {0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0xc3};
+	static const unsigned char other[] = {0xb8, 7, 0, 0, 0, 0xeb, 0, 0xc3};
+	int fd = memfd_create("jit", 0), nr[] = {SYS_getpid, SYS_getppid};
+	long expect[] = {getpid(), getppid()};
+
+	CHECK(fd >= 0 && ftruncate(fd, PAGE) == 0);
+	unsigned char *w = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	unsigned char *x = mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	CHECK(w != MAP_FAILED && x != MAP_FAILED);
+	for (int i = 0; i < 100; i++) {
+		memcpy(w, code, sizeof(code));
+		memcpy(w + 1, &nr[i % 2], 4);
+		for (int j = 0; j < 50; j++)
+			CHECK_EQ(((long (*)(void))(uintptr_t)x)(), expect[i % 2]);
+		memcpy(w, other, sizeof(other));
+		CHECK_EQ(((long (*)(void))(uintptr_t)x)(), 7);
+	}
+	/* and through the file */
+	for (int i = 0; i < 50; i++) {
+		CHECK_EQ(pwrite(fd, code, sizeof(code), 0), sizeof(code));
+		CHECK_EQ(pwrite(fd, &nr[i % 2], 4, 1), 4);
+		for (int j = 0; j < 50; j++)
+			CHECK_EQ(((long (*)(void))(uintptr_t)x)(), expect[i % 2]);
+		CHECK_EQ(pwrite(fd, other, sizeof(other), 0), sizeof(other));
+		CHECK_EQ(((long (*)(void))(uintptr_t)x)(), 7);
+	}
+}
+
 TEST(code_checks_itself)
 {
 	/* A checksum over libc's and our own text does not change by running it. */

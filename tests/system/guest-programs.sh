@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# The guest tests (tests/guest/*.c) inside a guest: every line is "ok" or "skip". LOL_GUEST_TESTS names some of them.
+# The guest tests (tests/guest/*.c) inside a guest: every one is ok, skipped, or in tests/guest/known. LOL_GUEST_TESTS names
+# some of the programs.
 # timeout: 900
 # shellcheck source=tests/system/lib/guest.sh
 . "$(dirname "$0")/lib/guest.sh"
@@ -17,10 +18,19 @@ for name in ${LOL_GUEST_TESTS:-$(cd root/t && echo *)}; do
 	start=$SECONDS
 	run timeout -k 10 300 "$LOL_RUN" "$LOL_KERNEL" -q -m 1G -i tests.cpio.gz -- "/t/$name" </dev/null
 	printf '%-8s status %d, %d ok, %d skipped, %d s\n' "$name" "$STATUS" "$(grep -c '^ok ' "$CONSOLE")" "$(grep -c '^skip ' "$CONSOLE")" $((SECONDS - start))
-	[ "$STATUS" = 0 ] && [ ! -s "$ERRORS" ] && continue
-	bad=$((bad + 1))
-	grep -B 3 '^not ok' "$CONSOLE"
-	tail -n 5 "$ERRORS"
+	grep '^# .*\.[ch]:' "$CONSOLE"
+	while read -r test reason; do
+		if grep -qx "not ok $test" "$CONSOLE"; then
+			echo "known: $test: $reason"
+			sed -i "s/^not ok $test\$/known $test/" "$CONSOLE"
+		fi
+	done < <(grep -v '^#' "$TESTS/guest/known")
+	case $STATUS in
+	0) ;;
+	1) grep '^not ok' "$CONSOLE" && bad=$((bad + 1)) ;;
+	*) tail -n 3 "$CONSOLE" && bad=$((bad + 1)) ;;
+	esac
+	[ ! -s "$ERRORS" ] || { tail -n 5 "$ERRORS" && bad=$((bad + 1)); }
 done
 CONSOLE=/dev/null ERRORS=/dev/null
 [ "$bad" = 0 ] || fail "$bad programs failed"

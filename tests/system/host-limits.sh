@@ -59,8 +59,9 @@ works_or_says fine "memfd|memory"
 # Too little memory: address space, then what the host has at all.
 lol prlimit --as=67108864 -- -- echo fine
 works_or_says fine "mem|memory|allocate|map"
-run timeout -k 10 60 "$LOL_RUN" "$LOL_KERNEL" -q -m 8000G -i "$initrd" -- true </dev/null
-[ "$STATUS" = 125 ] || fail "8000G: status $STATUS"
+# More than the host has: guests use little of what they see, so this may work; it must not end badly.
+host_mib=$(awk '/MemTotal|SwapTotal/ { kb += $2 } END { print int(kb / 1024) }' /proc/meminfo)
+run timeout -k 2 60 "$LOL_RUN" "$LOL_KERNEL" -q -m "$((host_mib * 3 / 2))M" -i "$initrd" -- echo fine </dev/null
 works_or_says fine "mem"
 
 # Few descriptors, few processes (root has no such limit).
