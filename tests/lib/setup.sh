@@ -250,7 +250,7 @@ setup_begin() {
 	find_directories
 	progress_begin
 	exec {LOCK}<"$VM_STATE"
-	if ! flock -n "$LOCK"; then
+	if command -v flock >/dev/null && ! flock -n "$LOCK"; then
 		printf '        another run uses %s; waiting for its end\n' "$VM_STATE" >&3
 		flock "$LOCK"
 	fi
