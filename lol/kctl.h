@@ -43,6 +43,8 @@ struct kboot {
 	gpa_t level3_kernel_pgt, level2_fixmap_pgt;
 	gva_t copy_from_user[2], copy_to_user[2]; /* [start, end) of the symbols */
 	gva_t nofault[5][2]; /* labelled as user accesses, but both operands are the kernel's */
+	gva_t csum_copy[2];  /* csum_partial_copy_generic: a user address only when called from one of the next two */
+	gva_t csum_from_user[2], csum_to_user[2];
 	gva_t sigframe_save[2], sigframe_restore[2]; /* the functions that save and restore vector state in user memory */
 	gva_t ex_table, ex_table_end;
 	gva_t fixaddr_top;
