@@ -36,6 +36,18 @@ static uint64_t *shadow_entry(struct uproc *u, gva_t va)
 	return b ? &b[INDEX(va, 12)] : NULL;
 }
 
+/* Change a shadow entry; who can write to a page decides whether it may have a copy. */
+static void set_entry(uint64_t *sh, uint64_t new)
+{
+	uint64_t old = *sh;
+
+	*sh = new;
+	if (new & SH_W)
+		upatch_writer(new & PTE_ADDR, 1);
+	if (old & SH_W)
+		upatch_writer(old & PTE_ADDR, -1);
+}
+
 static void flush_batch(struct vcpu *v, struct uproc *u)
 {
 	if (!u->queued)
@@ -100,8 +112,11 @@ static void free_nodes(struct shnode *n, int shift)
 {
 	if (!n)
 		return;
-	for (int i = 0; shift > 12 && i < 512; i++)
-		free_nodes(n->down[i], shift - 9);
+	for (int i = 0; i < 512; i++)
+		if (shift > 12)
+			free_nodes(n->down[i], shift - 9);
+		else
+			set_entry(&n->entry[i], 0);
 	shnode_free(n);
 }
 
@@ -171,7 +186,7 @@ void umap_forget_page(struct vcpu *v, struct uproc *u, gva_t va)
 
 	if (!sh || !*sh)
 		return;
-	*sh = 0;
+	set_entry(sh, 0);
 	queue_munmap(v, u, va & PAGE_MASK, PAGE_SIZE);
 }
 
@@ -245,7 +260,7 @@ uint32_t umap_fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access)
 	gva_t first_va = (va & ~(BLOCK - 1)) + first * PAGE_SIZE;
 	queue_mmap(v, u, first_va, len, flags, off);
 	for (unsigned k = first; k <= last; k++)
-		sh[k] = (first_gpa + (uint64_t)(k - first) * PAGE_SIZE) | flags;
+		set_entry(&sh[k], (first_gpa + (uint64_t)(k - first) * PAGE_SIZE) | flags);
 	if ((flags & (SH_W | SH_X)) == SH_X && !u->stepping)
 		map_copies(v, u, first_va, &sh[first], last - first + 1);
 	STAT(u_fills);
@@ -293,13 +308,13 @@ static void stretch_add(struct vcpu *v, struct uproc *u, struct stretch *s, gva_
 static bool compare(struct vcpu *v, struct uproc *u, struct stretch *s, gva_t va, uint64_t *sh, uint64_t now)
 {
 	if (!now || (now & PTE_ADDR) != (*sh & PTE_ADDR)) {
-		*sh = 0;
+		set_entry(sh, 0);
 		stretch_add(v, u, s, va, 0);
 		return false;
 	}
 	uint64_t keep = *sh & now & SH_PROT;
 	if (keep != (*sh & SH_PROT)) {
-		*sh = (*sh & ~SH_PROT) | keep;
+		set_entry(sh, (*sh & ~SH_PROT) | keep);
 		stretch_add(v, u, s, va, keep);
 	} else {
 		stretch_end(v, u, s);
@@ -387,6 +402,10 @@ void umap_sync(struct vcpu *v, struct uproc *u)
 {
 	struct stretch s = {0};
 
+	if (u->stale_copies) {
+		u->stale_copies = false;
+		umap_forget_copies(v, u);
+	}
 	if (u->resync) {
 		u->resync = false;
 		u->ninval = 0;

@@ -31,8 +31,9 @@
  * the guest kernel sees it; a guest rip in the middle of a window becomes the place in the
  * trampoline, where the U has the copy mapped.
  *
- * A copy is valid as long as its page still has the bytes that it was made of: compared at
- * each fill.  While a program single-steps itself, or is stepped, its U has no copies.
+ * A copy is valid as long as its page still has the bytes that it was made of (compared at
+ * each fill) and no U maps the page writable: a JIT that writes through a second mapping
+ * runs what it wrote.  While a program single-steps itself, or is stepped, its U has no copies.
  */
 #include "mmu/upatch.h"
 
@@ -66,6 +67,7 @@ static unsigned ncopies;
 static uint8_t *area;
 static uint8_t *originals;
 static uint16_t *copy_of_page; /* by page of RAM: number of its newest copy + 1 */
+static uint16_t *writers;       /* by page of RAM: mappings of U's that can be written through */
 static gva_t (*where)[COPIES];  /* by slot of the U */
 
 #define AREA_TRAMPS PATCH_TABLE_SIZE
@@ -83,8 +85,10 @@ void upatch_init(void)
 	area = mmap(NULL, PATCH_AREA, PROT_READ | PROT_WRITE, MAP_SHARED, FD_RAM, (off_t)ram.size);
 	originals = reserve(COPIES * PAGE_SIZE);
 	copy_of_page = reserve(ram.size / PAGE_SIZE * sizeof(*copy_of_page));
+	writers = reserve(ram.size / PAGE_SIZE * sizeof(*writers));
 	where = reserve(MAX_U * sizeof(*where));
-	if (area == MAP_FAILED || originals == MAP_FAILED || copy_of_page == MAP_FAILED || where == MAP_FAILED)
+	if (area == MAP_FAILED || originals == MAP_FAILED || copy_of_page == MAP_FAILED || writers == MAP_FAILED ||
+	    where == MAP_FAILED)
 		k_stop(KSTOP_START, "cannot map memory for rewritten user code");
 }
 
@@ -110,16 +114,37 @@ static uint8_t *original_bytes(const struct copy *c)
 	return originals + (size_t)(c - copy) * PAGE_SIZE;
 }
 
-/* The copy of the page if that still has the bytes it was made of. U's that map a stale one keep it until their next resync. */
+/* The page is no longer what the copy was made of: U's that map it let go of it before they run again. */
+static void retire(struct copy *c)
+{
+	c->valid = false;
+	for (unsigned slot = 0; slot < MAX_U; slot++)
+		if (where[slot][c - copy] && upool_by_slot(slot))
+			upool_by_slot(slot)->stale_copies = true;
+}
+
+/* The copy of the page if that still has the bytes it was made of. */
 static struct copy *current_copy(gpa_t gpa)
 {
 	struct copy *c = find_copy(gpa);
 
 	if (c && __builtin_memcmp(original_bytes(c), ram_ptr(&ram, c->gpa, PAGE_SIZE), PAGE_SIZE)) {
-		c->valid = false;
+		retire(c);
 		c = NULL;
 	}
 	return c;
+}
+
+void upatch_writer(gpa_t gpa, int more)
+{
+	uint16_t *index = index_of(gpa);
+
+	if (!index)
+		return;
+	writers[index - copy_of_page] = (uint16_t)(writers[index - copy_of_page] + more);
+	if (more < 0 || !*index || !copy[*index - 1].valid)
+		return;
+	retire(&copy[*index - 1]);
 }
 
 uint64_t upatch_copy(struct uproc *u, gva_t va, gpa_t gpa)
@@ -229,13 +254,15 @@ static void write_trampoline(unsigned n, const uint8_t *window)
 
 static struct copy *make_copy(gpa_t gpa, const uint8_t *page)
 {
-	if (ncopies == COPIES)
+	uint16_t *index = index_of(gpa);
+
+	if (!index || writers[index - copy_of_page] || (!*index && ncopies == COPIES))
 		return NULL;
-	struct copy *c = &copy[ncopies++];
+	struct copy *c = *index ? &copy[*index - 1] : &copy[ncopies++];
 	*c = (struct copy){gpa & PAGE_MASK, true, NONE};
 	__builtin_memcpy(original_bytes(c), page, PAGE_SIZE);
 	__builtin_memcpy(copy_bytes(c), page, PAGE_SIZE);
-	*index_of(gpa) = (uint16_t)ncopies;
+	*index = (uint16_t)(c - copy + 1);
 	return c;
 }
 

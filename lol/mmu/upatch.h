@@ -16,6 +16,9 @@ void upatch_site(struct vcpu *v, struct uproc *u, gva_t va);
  */
 uint64_t upatch_copy(struct uproc *u, gva_t va, gpa_t gpa);
 
+/* One more or one less U mapping of the page gpa that can be written through. */
+void upatch_writer(gpa_t gpa, int more);
+
 /* The guest's rip when U is at rip in a trampoline; any other rip comes back as it is. */
 gva_t upatch_to_guest(struct uproc *u, gva_t rip);
 /* The guest's return address of a system call from trampoline number id, which U says; 0: it lies. */

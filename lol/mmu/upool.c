@@ -31,6 +31,11 @@ void upool_init(void)
 		k_stop(KSTOP_START, "cannot reserve memory for the shadow tables");
 }
 
+struct uproc *upool_by_slot(unsigned slot)
+{
+	return slot < pool_used ? &pool[slot] : NULL;
+}
+
 _Atomic uint32_t *upool_bell(unsigned slot)
 {
 	return (_Atomic uint32_t *)(slices + UBELLS_OFFSET) + slot;

@@ -40,6 +40,7 @@ struct uproc {
 	bool alive;
 	bool handing_off; /* has been told to ring another's bell, may not have done so yet */
 	bool stepping;    /* guest code single-steps: no rewritten copies */
+	bool stale_copies; /* a copy that it maps is no longer the page's content */
 	bool window;      /* table and trampolines are mapped */
 	bool resync;      /* compare everything with the tables before guest code runs */
 	unsigned ninval;
@@ -66,6 +67,7 @@ void umap_window(struct vcpu *v, struct uproc *u); /* map the low window, once *
 bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd);
 
 /* upool.c */
+struct uproc *upool_by_slot(unsigned slot);
 _Atomic uint32_t *upool_bell(unsigned slot);
 struct shnode *shnode_alloc(void); /* zeroed, NULL when the bound is reached */
 void shnode_free(struct shnode *n);
