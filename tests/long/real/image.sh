@@ -10,7 +10,7 @@
 
 REAL=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 REAL_PACKAGES=build-essential,libreadline-dev,python3,libpython3.11-testsuite,git,sqlite3,strace,gdb,golang-go,nodejs,stress-ng
-REAL_PACKAGES+=,redis-server,redis-tools,perl,file,time,zlib1g-dev
+REAL_PACKAGES+=,redis-server,redis-tools,perl,file,time,zlib1g-dev,netbase
 REAL_SOURCES='lua5.4 zlib'
 REAL_DEBS='hello tree jq libjq1 libonig5 figlet'
 REAL_SUITE=bookworm
