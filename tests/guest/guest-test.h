@@ -175,6 +175,8 @@ static inline int run_one(const struct test *t)
 		return 1;
 	if (pid == 0) {
 		setpgid(0, 0);
+		for (int sig = 1; sig < NSIG; sig++) /* a shell's background jobs ignore some */
+			signal(sig, SIG_DFL);
 		t->run();
 		fflush(stdout);
 		_exit(0);

@@ -398,14 +398,17 @@ TEST(terminal_pair)
 	CHECK_EQ(write(s, "out\n", 4), 4);
 	CHECK_EQ(read(m, buf, sizeof(buf)), 5);
 	CHECK(memcmp(buf, "out\r\n", 5) == 0);
+	int ready[2];
+	CHECK(pipe(ready) == 0);
 	pid_t pid = fork_ok();
 	if (pid == 0) {
 		setsid();
 		CHECK(ioctl(s, TIOCSCTTY, 0) == 0);
-		pause();
-		_exit(0);
+		CHECK_EQ(write(ready[1], "r", 1), 1);
+		for (;;)
+			pause();
 	}
-	sleep_ms(100);
+	CHECK_EQ(read(ready[0], buf, 1), 1);
 	CHECK_EQ(write(m, "\003", 1), 1);
 	int st;
 	CHECK_EQ(waitpid(pid, &st, 0), pid);
