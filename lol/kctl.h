@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include "devices/byte-ring.h"
 #include "types.h"
+#include "vstate.h"
 
 #define MAX_VCPUS 64
 #define MAX_VIRTIO 16
@@ -103,8 +104,10 @@ struct kctl {
 	_Atomic uint32_t uart_tx_bell;       /* [K] sets 1 when it put bytes in, [M] clears before it drains */
 	_Atomic uint32_t uart_break;         /* [M] sets 1: a break comes before the bytes in uart_rx; [K] clears */
 	_Atomic uint32_t uart_tx_wait;       /* [K] futex: K waits for room; [M] bumps */
+	_Atomic uint32_t uart_tx_held;       /* [K] sets 1: bytes wait in the chip, kick when there is room; [M] clears */
 
 	struct krpc rpc[MAX_VCPUS];
+	struct park park[MAX_VCPUS]; /* pause, dumps, gdb */
 
 	/* the end */
 	_Atomic uint32_t stop; /* [K] enum kstop */

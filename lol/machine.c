@@ -90,6 +90,7 @@ static void on_doorbell(void *arg, uint32_t events)
 	for (unsigned i = 0; i < m->ctl_cpus; i++)
 		if (atomic_load(&m->ctl->rpc[i].state) == KRPC_ASKED)
 			answer(m, &m->ctl->rpc[i]);
+	park_doorbell(m);
 	if (atomic_load(&m->ctl->stop))
 		loop_stop(m->loop, RUN_STOPPED);
 }
@@ -340,6 +341,7 @@ static int start(struct machine *m, struct lol_error *err)
 	m->loop = loop_create();
 	if (!m->loop)
 		return lol_error(err, -errno, "epoll: %s; close some files or raise ulimit -n", strerror(errno));
+	park_init(m);
 	if ((ret = make_memory(m, err)) || (ret = make_devices(m, err)) || (ret = load(m, err)))
 		return ret;
 	m->ctl->ram_size = m->ram.size;
@@ -362,6 +364,7 @@ static int start(struct machine *m, struct lol_error *err)
 static void take_apart(struct machine *m)
 {
 	spawn_stop(&m->spawn);
+	park_fini(m);
 	for (unsigned i = 0; i < m->ndevices; i++)
 		virtio_destroy(m->devices[i]);
 	console_destroy(m);

@@ -60,6 +60,8 @@ void console_drain(struct machine *m)
 	if (any) {
 		atomic_fetch_add(&m->ctl->uart_tx_wait, 1);
 		syscall(SYS_futex, &m->ctl->uart_tx_wait, FUTEX_WAKE, 64, NULL, NULL, 0);
+		if (atomic_exchange(&m->ctl->uart_tx_held, 0))
+			machine_kick(m);
 	}
 }
 
@@ -122,8 +124,13 @@ static bool on_prompt(void *ctx, const char *line)
 	struct machine *m = ctx;
 
 	if (!strcmp(line, "status")) {
-		terminal_message(m->terminal ? m->terminal : command_terminal(m->command), "running, %llu MiB, %u vCPU\n",
+		terminal_message(m->terminal ? m->terminal : command_terminal(m->command), "%s, %llu MiB, %u vCPU\n",
+				 park_at_rest(m) ? "paused" : "running",
 				 (unsigned long long)(m->ram.size >> 20), m->ctl_cpus);
+		return true;
+	}
+	if (!strcmp(line, "pause") || !strcmp(line, "resume")) {
+		(line[0] == 'p' ? park_hold : park_release)(m, PARK_USER);
 		return true;
 	}
 	if (!strncmp(line, "sysrq ", 6) && line[6] && !line[7]) {

@@ -17,6 +17,7 @@
 #include "loader.h"
 #include "loop.h"
 #include "options.h"
+#include "park.h"
 #include "spawn.h"
 #include "terminal.h"
 
@@ -36,6 +37,7 @@ struct machine {
 	struct spawn spawn;
 	char death[256];
 	bool panicked;
+	struct parking parking;
 
 	struct rtc *rtc;
 	struct power *power;

@@ -10,6 +10,7 @@
 #define VFLAGS %fs:vh@tpoff+0
 #define VFLAGS1 %fs:vh@tpoff+1
 #define PENDING %fs:vh@tpoff+8
+#define PARK %fs:vh@tpoff+12
 #define SAVE_RSP %fs:vh@tpoff+16
 #define EXIT_RIP %fs:vh@tpoff+24
 #define IVMM_SP %fs:vh@tpoff+32
@@ -79,11 +80,13 @@ ivmm_site_entry:
 /* Leave the IVMM with the struct gregs at rsp; an interrupt that is due goes first. */
 	.globl ivmm_exit, ivmm_exit_end
 ivmm_exit:
-	cmpb	$0, PENDING
+	cmpq	$0, PENDING	/* and PARK behind it */
 	je	1f
+	cmpl	$0, PARK
+	jne	2f
 	testb	$2, VFLAGS1
 	jz	1f
-	mov	%rsp, %rdi
+2:	mov	%rsp, %rdi
 	call	ivmm_deliver
 	jmp	ivmm_exit
 1:	pop	%rax

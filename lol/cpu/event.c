@@ -123,10 +123,15 @@ int interrupt_take(struct vcpu *v)
 	return pic_acknowledge();
 }
 
-/* From entry.S, site context: an interrupt may be due and the virtual IF is set. */
+/* From entry.S, site context: this vCPU is to rest, or an interrupt may be due and the virtual IF is set. */
 void ivmm_deliver(struct gregs *g)
 {
 	struct vcpu *v = vh.vcpu;
+
+	if (vh.park) {
+		park_here(v, g, 0, rdgsbase());
+		return;
+	}
 	int vec = interrupt_take(v);
 
 	if (vec >= 0)
@@ -139,7 +144,7 @@ void vcpu_idle(struct vcpu *v)
 	STAT(hlt);
 	for (;;) {
 		uint32_t seen = atomic_load(&v->event);
-		if (interrupt_waiting(v)) {
+		if (interrupt_waiting(v) || vh.park) { /* to rest, hlt ends for nothing, as it may */
 			vh.pending = 1;
 			return;
 		}

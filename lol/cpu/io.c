@@ -14,6 +14,7 @@
 
 static struct uart uart;
 static struct byte_ring_end tx, rx;
+static bool tx_held; /* the chip has a byte that the ring had no room for */
 #define UART_LINE 4
 #define UART_PORT 0x3f8
 
@@ -29,8 +30,14 @@ static bool uart_tx(void *ctx, uint8_t byte)
 	/* A full ring: wait for the monitor, nothing may be lost. The time-out is for a monitor that is being stopped. */
 	while (!byte_ring_put(&tx, byte)) {
 		uint32_t seen = atomic_load(&kctl->uart_tx_wait);
+		if (vh.park) { /* to rest: the byte waits in the chip */
+			atomic_store(&kctl->uart_tx_held, 1);
+			tx_held = true;
+		}
 		if (byte_ring_room(&tx))
 			continue;
+		if (vh.park)
+			return false;
 		struct {
 			long s, ns;
 		} ts = {0, 50000000};
@@ -63,6 +70,10 @@ void io_poll_uart(void)
 {
 	uint8_t byte;
 
+	if (tx_held && byte_ring_room(&tx) >= UART_FIFO) {
+		tx_held = false;
+		uart_tx_resume(&uart);
+	}
 	if (atomic_load_explicit(&kctl->uart_break, memory_order_relaxed)) {
 		atomic_store(&kctl->uart_break, 0);
 		uart_rx_break(&uart);

@@ -131,7 +131,9 @@ int main(void)
 	const char *err = ksandbox_enter();
 	if (err)
 		k_stop(KSTOP_START, "%s", err);
+	atomic_store(&kctl->park[0].started, 1);
 	atomic_store(&kctl->k_tid, (uint32_t)vcpus[0]->tid);
+	park_notice(vcpus[0]);
 
 	struct gregs *g = (struct gregs *)(vh.ivmm_sp - sizeof(struct gregs) - 8);
 	memset(g, 0, sizeof(*g));

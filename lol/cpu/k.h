@@ -59,7 +59,8 @@ enum { VEC_DE = 0, VEC_DB = 1, VEC_BP = 3, VEC_UD = 6, VEC_DF = 8, VEC_NP = 11, 
  */
 struct vhot {
 	uint64_t vflags;  /* 0: bit 1 set, bit 9 = the virtual IF; pushf pushes this word */
-	uint64_t pending; /* 8: not 0: an interrupt may be waiting */
+	uint32_t pending; /* 8: not 0: an interrupt may be waiting */
+	uint32_t park;    /* 12: not 0: this vCPU is to come to rest (park.c) */
 	uint64_t save_rsp; /* 16 */
 	uint64_t exit_rip; /* 24 */
 	uint64_t ivmm_sp;  /* 32: top of the IVMM stack */
@@ -228,6 +229,11 @@ void enter_user(struct vcpu *v, struct gregs *regs);
 void fpu_save(struct vcpu *v); /* user state to v->stage */
 void user_flush_all(struct vcpu *v);
 void kick_user(struct uproc *u);
+
+/* park.c: rest where the guest has these registers, until the monitor says go on; regs may be others then. gs: the GS base in force. */
+void park_notice(struct vcpu *v); /* in the handler of a kick */
+void park_here(struct vcpu *v, struct gregs *regs, unsigned cpl, uint64_t gs);
+void park_self(struct vcpu *v, struct gregs *regs, unsigned cpl, uint64_t gs, uint32_t reason); /* unasked: a breakpoint */
 
 /* watch.c: breakpoints of DR0 to DR3 in user code. */
 bool watch_active(const struct vcpu *v);

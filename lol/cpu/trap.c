@@ -64,13 +64,16 @@ static void async_handler(int sig, siginfo_t *si, void *ucv)
 	vh.pending = 1;
 	if (sig == SIGALRM && v->lapic.deadline && rdtsc() < v->lapic.deadline)
 		lapic_deadline(v, v->lapic.deadline); /* the two clocks disagree by a little */
+	park_notice(v);
 	atomic_fetch_add(&v->event, 1);
 	struct uproc *u = atomic_load(&v->in_user);
 	if (u) {
 		kick_user(u);
 	} else if (rip_in_guest(rip)) {
-		if (virtual_if()) {
+		if (virtual_if() || vh.park) {
 			regs_in(&g, uc);
+			if (vh.park)
+				park_here(v, &g, 0, rdgsbase());
 			deliver_due(v, &g);
 			regs_out(&g, uc);
 		}
@@ -87,6 +90,8 @@ static void async_handler(int sig, siginfo_t *si, void *ucv)
 			g.r[RCX] = *sp++;
 		g.rip = *sp++;
 		g.r[RSP] = (uint64_t)sp;
+		if (vh.park)
+			park_here(v, &g, 0, rdgsbase());
 		deliver_due(v, &g);
 		regs_out(&g, uc);
 	}

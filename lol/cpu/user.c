@@ -372,6 +372,8 @@ void enter_user(struct vcpu *v, struct gregs *g)
 	vh.vflags = FL_IF | 2;
 	uint64_t gs = rdgsbase();
 	for (;;) {
+		if (vh.park)
+			park_here(v, g, 3, gs);
 		if (vh.pending) {
 			int vec = interrupt_take(v);
 			if (vec >= 0) {
