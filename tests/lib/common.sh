@@ -19,6 +19,10 @@ TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 LOL_BUILD=${LOL_BUILD:-$TESTS/../build}
 LOL_RUN=${LOL_RUN:-$LOL_BUILD/lol-run}
 LOL_GUEST=${LOL_GUEST:-$(dirname "$LOL_RUN")/lol-guest}
+if [ ! -x "$LOL_GUEST" ]; then # a build tree: the scripts are in the source tree
+	LOL_GUEST=$TESTS/../guest-kit/lol-guest LOL_LIBEXECDIR=$(dirname "$LOL_RUN")
+	export LOL_LIBEXECDIR
+fi
 LOL_KERNEL=${LOL_KERNEL:-${XDG_DATA_HOME:-$HOME/.local/share}/lol/kernels/default/vmlinux}
 if [ -z "${LOL_TMP:-}" ]; then
 	LOL_TMP=$(mktemp -d)

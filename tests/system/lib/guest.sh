@@ -11,6 +11,8 @@
 #   tree_pids PID                     PID and all its descendants
 #   alive PID                         the process exists and is no zombie
 #   wait_for_text SECONDS TEXT FILE   until a file has a text; fails when it does not get it
+#   ... < <(typed [TEXT INPUT]...)    at a terminal: each INPUT (with \n, \003...) is typed once $CONSOLE has the TEXT before it; the
+#                                     input ends when it also has "the end". A script knows the state, a sleep would guess it.
 
 # shellcheck source=tests/lib/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../../lib/common.sh"
@@ -89,4 +91,13 @@ wait_for_text() {
 		sleep 0.1
 	done
 	fail "no '$2' in ${3##*/} after $1 s"
+}
+
+typed() {
+	while [ $# -gt 1 ]; do
+		wait_for_text 100 "$1" "$CONSOLE" >&2
+		printf '%b' "$2"
+		shift 2
+	done
+	wait_for_text 100 "the end" "$CONSOLE" >&2
 }
