@@ -153,8 +153,8 @@ static unsigned iret_fault(struct vcpu *v, const uint64_t f[5], uint32_t *error)
 	if (cs != (wide ? SEL_USER_CS : SEL_USER32_CS)) /* a segment of the guest's that the host has not */
 		return VEC_GP;
 	*error = ss & 0xfffc;
-	if (!(ss & 0xfffc) || (ss & 3) != 3 || !descriptor(v, ss, &d) || (d & (DESC_S | DESC_CODE | DESC_RW)) != (DESC_S | DESC_RW) ||
-	    DESC_DPL(d) != 3)
+	if (!(ss & 0xfffc) || (ss & 3) != 3 || !descriptor(v, ss, &d) ||
+	    (d & (DESC_S | DESC_CODE | DESC_RW)) != (DESC_S | DESC_RW) || DESC_DPL(d) != 3)
 		return VEC_GP;
 	if (!(d & DESC_P))
 		return VEC_SS;
@@ -166,8 +166,8 @@ static unsigned iret_fault(struct vcpu *v, const uint64_t f[5], uint32_t *error)
 	return 0;
 }
 
-/* iretq (SDM vol. 2): frame at rsp. To user mode the crossing begins here. */
-static void iret(struct vcpu *v, struct gregs *g)
+/* iretq (SDM vol. 2): frame at rsp. To user mode the crossing begins here. swapped: see enter_user(). */
+static void iret(struct vcpu *v, struct gregs *g, bool swapped)
 {
 	uint64_t f[5];
 	uint32_t error = 0;
@@ -194,15 +194,37 @@ static void iret(struct vcpu *v, struct gregs *g)
 		return;
 	}
 	v->user_cs = (uint16_t)f[1];
-	enter_user(v, g);
+	enter_user(v, g, swapped);
 }
 
-static void sysret(struct vcpu *v, struct gregs *g)
+static void swapgs(void)
+{
+	uint64_t val = rdgsbase();
+
+	wrgsbase(vh.swapped_gs);
+	vh.swapped_gs = val;
+}
+
+/* A swapgs that iretq comes directly behind, mostly to user code. */
+static void swapgs_iret(struct vcpu *v, struct gregs *g, const struct insn *in)
+{
+	uint64_t f[5];
+	uint32_t error;
+
+	if (k_read(g->r[RSP], f, sizeof(f)) && (f[1] & 3) == 3 && !iret_fault(v, f, &error)) {
+		iret(v, g, true);
+	} else {
+		swapgs();
+		g->rip = next_rip(in);
+	}
+}
+
+static void sysret(struct vcpu *v, struct gregs *g, bool swapped)
 {
 	g->rip = g->r[RCX];
 	g->rflags = g->r[R11] & ~(uint64_t)(FL_RF | 0x20000);
 	v->user_cs = SEL_USER_CS;
-	enter_user(v, g);
+	enter_user(v, g, swapped);
 }
 
 static void popf(struct gregs *g)
@@ -277,7 +299,8 @@ static uint16_t segment_value(struct vcpu *v, unsigned n)
 static void segment_query(struct vcpu *v, struct gregs *g, const struct insn *in)
 {
 	uint64_t sel = 0, d = 0;
-	bool ok = (in->mem ? k_read(insn_ea(in, g), &sel, 2) : (sel = reg_get(g, in->reg2 != NO_REG ? in->reg2 : in->reg, 2, false), true));
+	bool ok = (in->mem ? k_read(insn_ea(in, g), &sel, 2)
+			   : (sel = reg_get(g, in->reg2 != NO_REG ? in->reg2 : in->reg, 2, false), true));
 
 	ok = ok && (sel & 0xfffc) && descriptor(v, (uint16_t)sel, &d) && (d & DESC_P);
 	g->rflags = ok ? g->rflags | FL_ZF : g->rflags & ~(uint64_t)FL_ZF;
@@ -385,10 +408,16 @@ void emulate(struct vcpu *v, struct gregs *g, const struct insn *in)
 	/* these set rip themselves */
 	case OP_IRET:
 		g->rip = in->va;
-		iret(v, g);
+		iret(v, g, false);
 		return;
 	case OP_SYSRET:
-		sysret(v, g);
+		sysret(v, g, false);
+		return;
+	case OP_SWAPGS_SYSRET:
+		sysret(v, g, true);
+		return;
+	case OP_SWAPGS_IRET:
+		swapgs_iret(v, g, in);
 		return;
 	case OP_LRET:
 		k_read(g->r[RSP], &g->rip, 8);
@@ -432,9 +461,7 @@ void emulate(struct vcpu *v, struct gregs *g, const struct insn *in)
 		hlt(v);
 		break;
 	case OP_SWAPGS:
-		val = rdgsbase();
-		wrgsbase(v->kernel_gs_base);
-		v->kernel_gs_base = val;
+		swapgs();
 		break;
 	case OP_CPUID:
 		do_cpuid(v, g);
@@ -551,7 +578,7 @@ void emulate(struct vcpu *v, struct gregs *g, const struct insn *in)
 		break;
 	case OP_LKGS:
 		v->sel[5] = (uint16_t)g->r[in->reg & 15];
-		v->kernel_gs_base = 0;
+		vh.swapped_gs = 0;
 		break;
 	case OP_NOP:
 		break;

@@ -65,6 +65,8 @@ struct vhot {
 	uint64_t exit_rip; /* 24 */
 	uint64_t ivmm_sp;  /* 32: top of the IVMM stack */
 	struct vcpu *vcpu; /* 40 */
+	uint64_t swapped_gs; /* 48: IA32_KERNEL_GS_BASE, what swapgs brings */
+	uint64_t save_rax, save_rcx; /* 56, 64: of a site's own code while it needs registers (rewrite.c) */
 };
 extern __thread struct vhot vh __attribute__((tls_model("local-exec")));
 
@@ -105,7 +107,7 @@ struct vcpu {
 	uint16_t gdt_limit, idt_limit, tr, ldtr, sel[6]; /* sel[]: es cs ss ds fs gs; not cs and ss of user code */
 	uint16_t user_cs;                                /* of the user code that runs or was interrupted */
 	uint64_t tss_base;
-	uint64_t fs_base, kernel_gs_base; /* user FS base; the GS base that swapgs brings */
+	uint64_t fs_base; /* of user code */
 	uint64_t star, lstar, cstar, fmask, sysenter[3], tsc_aux, misc_enable, pat, apic_base;
 	struct lapic lapic;
 	unsigned id;
@@ -115,6 +117,8 @@ struct vcpu {
 	_Atomic uint32_t event;        /* bumped by whatever wakes a halted vCPU; a futex */
 	struct uproc *last_u;          /* the U that had its turn last, maybe still spinning */
 	_Atomic(struct uproc *) in_user; /* the U that runs guest code for this vCPU now */
+	const struct insn *entry_swapgs; /* see syscall_entry(), valid while lstar is entry_for */
+	uint64_t entry_for;
 	struct watch watch;
 	bool watch_step;               /* the next instruction may touch the page of a breakpoint */
 	gva_t last_pf;                 /* user address of the #PF that was injected last, 0: none */
@@ -224,8 +228,11 @@ uint64_t io_mmio_read(struct vcpu *v, gpa_t gpa, unsigned size);
 void io_mmio_write(struct vcpu *v, gpa_t gpa, unsigned size, uint64_t val);
 void io_poll_uart(void);
 
-/* user.c: run guest user code with these registers until the guest kernel is needed; regs becomes the kernel's. */
-void enter_user(struct vcpu *v, struct gregs *regs);
+/*
+ * user.c: run guest user code with these registers until the guest kernel is needed; regs becomes the kernel's.
+ * swapped: the swapgs on the way out has not been done.
+ */
+void enter_user(struct vcpu *v, struct gregs *regs, bool swapped);
 void fpu_save(struct vcpu *v); /* user state to v->stage */
 void user_flush_all(struct vcpu *v);
 void kick_user(struct uproc *u);

@@ -33,7 +33,7 @@ static uint64_t *plain(struct vcpu *v, uint32_t msr)
 	case MSR_FS_BASE:
 		return &v->fs_base;
 	case MSR_KERNEL_GS_BASE:
-		return &v->kernel_gs_base;
+		return &vh.swapped_gs;
 	case 0xc0000103:
 		return &v->tsc_aux;
 	}
@@ -61,7 +61,8 @@ bool msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
 bool msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
 {
 	uint64_t *p = plain(v, msr);
-	bool address = (msr >= 0x175 && msr <= 0x176) || msr == 0xc0000082 || msr == 0xc0000083 || (msr >= MSR_FS_BASE && msr <= MSR_KERNEL_GS_BASE);
+	bool address = (msr >= 0x175 && msr <= 0x176) || msr == 0xc0000082 || msr == 0xc0000083 ||
+		       (msr >= MSR_FS_BASE && msr <= MSR_KERNEL_GS_BASE);
 
 	if (address && val >= 1ull << 47 && val < ~0ull << 47)
 		return false; /* #GP: not canonical */

@@ -23,10 +23,13 @@
 #define SITES_MAX 65536u
 #define HASH_SIZE (SITES_MAX * 2)
 #define TRAMPOLINE 32u
+#define SWAPGS_MAX 64u
+#define SWAPGS_SIZE 80u
 
 extern char ivmm_sti[], ivmm_site_entry[];
 
 static uint8_t trampolines[SITES_MAX * TRAMPOLINE] __attribute__((aligned(4096)));
+static uint8_t swapgs_code[SWAPGS_MAX * SWAPGS_SIZE] __attribute__((aligned(4096)));
 static struct insn *sites;
 static uint32_t *by_start; /* hash of the region's start -> number + 1 */
 static uint32_t nsites;
@@ -47,10 +50,13 @@ static uint32_t *slot_of(gva_t start)
 
 static void tables_init(void)
 {
-	sites = mmap(NULL, sizeof(*sites) * SITES_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	by_start = mmap(NULL, sizeof(*by_start) * HASH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	sites = mmap(NULL, sizeof(*sites) * SITES_MAX, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	by_start = mmap(NULL, sizeof(*by_start) * HASH_SIZE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (sites == MAP_FAILED || by_start == MAP_FAILED ||
-	    mprotect(trampolines, sizeof(trampolines), PROT_READ | PROT_WRITE | PROT_EXEC) < 0)
+	    mprotect(trampolines, sizeof(trampolines), PROT_READ | PROT_WRITE | PROT_EXEC) < 0 ||
+	    mprotect(swapgs_code, sizeof(swapgs_code), PROT_READ | PROT_WRITE | PROT_EXEC) < 0)
 		k_stop(KSTOP_START, "cannot map memory for rewritten code");
 }
 
@@ -103,9 +109,9 @@ static void pad(uint8_t *p, uint8_t *end)
 	}
 }
 
-static void make_trampoline(uint32_t number)
+static uint8_t *make_trampoline(uint32_t number)
 {
-	uint8_t *p = trampolines + number * TRAMPOLINE;
+	uint8_t *start = trampolines + number * TRAMPOLINE, *p = start;
 
 	p = put(p, "\x64\x48\x89\x24\x25", 5);
 	p = put32(p, tls_offset(&vh.save_rsp));
@@ -115,6 +121,40 @@ static void make_trampoline(uint32_t number)
 	p = put32(p, number);
 	p = put(p, "\xe9", 1);
 	put32(p, (int64_t)(uintptr_t)ivmm_site_entry - (int64_t)(uintptr_t)(p + 4));
+	return start;
+}
+
+/*
+ * swapgs as code of its own, in place of a trampoline; like the instruction it changes no register and no flag, and
+ * uses no stack: at the guest's entry for system calls that is the user's.
+ */
+
+static uint8_t *put_fs(uint8_t *p, const char op[4], void *slot)
+{
+	p = put(p, op, 4);
+	p = put(p, "\x25", 1);
+	return put32(p, tls_offset(slot));
+}
+
+static uint8_t *make_swapgs(gva_t next)
+{
+	static unsigned used;
+	uint8_t *start, *p;
+
+	if (used == SWAPGS_MAX)
+		return NULL;
+	p = start = swapgs_code + used++ * SWAPGS_SIZE;
+	p = put_fs(p, "\x64\x48\x89\x04", &vh.save_rax);
+	p = put_fs(p, "\x64\x48\x89\x0c", &vh.save_rcx);
+	p = put_fs(p, "\x64\x48\x8b\x0c", &vh.swapped_gs);
+	p = put(p, "\xf3\x48\x0f\xae\xc8", 5); /* rdgsbase %rax */
+	p = put(p, "\xf3\x48\x0f\xae\xd9", 5); /* wrgsbase %rcx */
+	p = put_fs(p, "\x64\x48\x89\x04", &vh.swapped_gs);
+	p = put_fs(p, "\x64\x48\x8b\x0c", &vh.save_rcx);
+	p = put_fs(p, "\x64\x48\x8b\x04", &vh.save_rax);
+	p = put(p, "\xe9", 1);
+	put32(p, (int64_t)next - (int64_t)(uintptr_t)(p + 4));
+	return start;
 }
 
 /* The new bytes of a region, at code (its alias where K can write), for execution at in->start. */
@@ -139,10 +179,13 @@ static void write_region(struct insn *in, uint32_t number, uint8_t *code, unsign
 		p = put(p, "\xe8", 1);
 		p = put32(p, (int64_t)(uintptr_t)ivmm_sti - (int64_t)(va + 5));
 		break;
-	default:
-		make_trampoline(number);
+	default: {
+		uint8_t *to = in->op == OP_SWAPGS ? make_swapgs(next_rip(in)) : NULL;
+		if (!to)
+			to = make_trampoline(number);
 		p = put(p, "\xe9", 1);
-		p = put32(p, (int64_t)(uintptr_t)(trampolines + number * TRAMPOLINE) - (int64_t)(va + 5));
+		p = put32(p, (int64_t)(uintptr_t)to - (int64_t)(va + 5));
+	}
 	}
 	pad(p, new + len);
 	/* The first bytes last, in case another vCPU is about to run here: the region only starts to differ with them. */
@@ -171,7 +214,8 @@ static struct insn *record(const struct ivmm_site *s, gva_t start)
 	gva_t va = start + s->insn_off;
 
 	if (s->region_len < IVMM_SITE_MIN || s->region_len > 60 || s->insn_off + s->insn_len > s->region_len)
-		k_stop(KSTOP_START, "the site table has a broken entry at %lx; was the kernel built with this guest kit?", start);
+		k_stop(KSTOP_START,
+		       "the site table has a broken entry at %lx; was the kernel built with this guest kit?", start);
 	unsigned n = MIN(s->insn_len, 15u);
 	if (!k_read(va, bytes, n))
 		k_stop(KSTOP_START, "the site table names %lx, which is outside the kernel", start);
@@ -181,7 +225,8 @@ static struct insn *record(const struct ivmm_site *s, gva_t start)
 		return NULL;
 	if (!decode(bytes, n, va, &in) || in.len != s->insn_len) {
 		if (kctl->verbose)
-			k_log("site at %lx (kind %u) left alone: %02x %02x %02x %02x", va, s->kind, bytes[0], bytes[1], bytes[2], bytes[3]);
+			k_log("site at %lx (kind %u) left alone: %02x %02x %02x %02x", va, s->kind, bytes[0], bytes[1],
+			      bytes[2], bytes[3]);
 		return NULL;
 	}
 	in.start = start;
@@ -196,6 +241,54 @@ static struct insn *record(const struct ivmm_site *s, gva_t start)
 	}
 	sites[*slot - 1] = in;
 	return &sites[*slot - 1];
+}
+
+/* The site that code at va comes to by nothing but NOPs and direct jumps, within a few steps. */
+static const struct insn *leads_to(gva_t va)
+{
+	static const struct {
+		uint8_t len, bytes[3];
+	} nops[] = {{2, {0x66, 0x90}},       {3, {0x0f, 0x1f, 0x00}}, {4, {0x0f, 0x1f, 0x40}},
+		    {5, {0x0f, 0x1f, 0x44}}, {7, {0x0f, 0x1f, 0x80}}, {8, {0x0f, 0x1f, 0x84}}};
+
+	for (unsigned steps = 0; steps < 16; steps++) {
+		const struct insn *in = site_at(va);
+		uint8_t b[8];
+		unsigned n;
+		int32_t rel;
+
+		if (in)
+			return in;
+		if (!k_read(va, b, sizeof(b)))
+			return NULL;
+		__builtin_memcpy(&rel, b + 1, 4);
+		if (b[0] == 0x90) {
+			va++;
+		} else if (b[0] == 0xeb) {
+			va += 2 + (uint64_t)(int64_t)(int8_t)b[1];
+		} else if (b[0] == 0xe9) {
+			va += 5 + (uint64_t)(int64_t)rel;
+		} else {
+			for (n = 0; n < ARRAY_LEN(nops) && __builtin_memcmp(b, nops[n].bytes, MIN(nops[n].len, 3u));
+			     n++)
+				;
+			if (n == ARRAY_LEN(nops))
+				return NULL;
+			va += nops[n].len;
+		}
+	}
+	return NULL;
+}
+
+/* swapgs on the way out to user code: one site with the sysretq or iretq that follows, so that no base is written twice. */
+static void join_swapgs(struct insn *in)
+{
+	const struct insn *next = in->op == OP_SWAPGS ? leads_to(next_rip(in)) : NULL;
+
+	if (next && next->op == OP_SYSRET)
+		in->op = OP_SWAPGS_SYSRET;
+	else if (next && next->op == OP_IRET)
+		in->op = OP_SWAPGS_IRET;
 }
 
 void sites_rewrite(gva_t first, uint64_t bytes, bool module)
@@ -218,6 +311,8 @@ void sites_rewrite(gva_t first, uint64_t bytes, bool module)
 		k_read(e, &s, sizeof(s));
 		uint32_t n = *slot_of(e + (uint64_t)(int64_t)s.start);
 		struct insn *in = n ? &sites[n - 1] : NULL, *hlt;
+		if (in)
+			join_swapgs(in);
 		if (!in || in->op != OP_STI || !(n = *slot_of(in->start + in->region)))
 			continue;
 		hlt = &sites[n - 1];
@@ -253,7 +348,15 @@ static void copy_function(const gva_t range[2], bool to_user)
 		uint8_t *p = k_ptr(va);
 		if (!p || p[0] != 0xf3 || p[1] != 0xa4 || nsites == SITES_MAX)
 			continue;
-		sites[nsites] = (struct insn){.op = OP_MOVS, .len = 2, .size = 1, .rep = 1, .uaccess = 1, .to_user = to_user, .region = 5, .va = va, .start = va};
+		sites[nsites] = (struct insn){.op = OP_MOVS,
+					      .len = 2,
+					      .size = 1,
+					      .rep = 1,
+					      .uaccess = 1,
+					      .to_user = to_user,
+					      .region = 5,
+					      .va = va,
+					      .start = va};
 		*slot_of(va) = nsites + 1;
 		nsites++;
 		write_region(&sites[nsites - 1], nsites - 1, p, 5);

@@ -22,6 +22,7 @@
 #define SIG_TRAP 5
 #define SIG_SYS 31
 #define STUB_SIZE 0x1000
+#define QUICK_LOOKS 1000
 #define VSYSCALL_PAGE 0xffffffffff600000ull
 
 void kick_user(struct uproc *u)
@@ -31,11 +32,18 @@ void kick_user(struct uproc *u)
 	sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
 }
 
-/* Wait until it is K's turn. Spin first: a wake-up across CPUs costs 20 us and more. */
+/*
+ * Wait until it is K's turn. Spin first: a wake-up across CPUs costs 20 us and more. The first looks, for about as long
+ * as short user code takes, come without a pause, which costs 30 to 60 ns.
+ */
 static bool wait_turn(struct ushare *s)
 {
-	uint64_t limit = rdtsc() + (uint64_t)kctl->spin_us * tsc_khz / 1000;
+	if (kctl->spin_us)
+		for (unsigned i = 0; i < QUICK_LOOKS; i++)
+			if (atomic_load_explicit(&s->turn, memory_order_acquire) != TURN_U)
+				return !atomic_load_explicit(&s->dead, memory_order_relaxed);
 
+	uint64_t limit = rdtsc() + (uint64_t)kctl->spin_us * tsc_khz / 1000;
 	for (;;) {
 		do {
 			if (atomic_load_explicit(&s->turn, memory_order_acquire) != TURN_U)
@@ -157,7 +165,7 @@ static void fpu_stage_to(struct vcpu *v, struct uproc *u)
 }
 
 static const uint8_t ur_index[16] = {UR_RAX, UR_RCX, UR_RDX, UR_RBX, UR_RSP, UR_RBP, UR_RSI, UR_RDI,
-				     UR_R8, UR_R9, UR_R10, UR_R11, UR_R12, UR_R13, UR_R14, UR_R15};
+				     UR_R8,  UR_R9,  UR_R10, UR_R11, UR_R12, UR_R13, UR_R14, UR_R15};
 
 static void put_regs(struct ushare *s, const struct gregs *g)
 {
@@ -177,6 +185,12 @@ static void get_regs(struct uproc *u, struct gregs *g)
 	g->rflags = (s->regs[UR_EFL] & ~(uint64_t)FL_IOPL) | FL_IF | 2;
 }
 
+/* The GS bases of user and kernel; swapped: the kernel's is to be the active one. */
+struct gs_bases {
+	uint64_t user, kernel, active; /* active: what the CPU has */
+	bool swapped;
+};
+
 static uint64_t canonical(uint64_t base, uint64_t old)
 {
 	return base < 1ull << 47 || base >= ~0ull << 47 ? base : old;
@@ -185,37 +199,63 @@ static uint64_t canonical(uint64_t base, uint64_t old)
 /* Code and data segment registers, in the slice's order and in that of v->sel[]. */
 static const uint8_t sel_index[4] = {3, 0, 4, 5};
 
-/* True: the U has other values in its segment registers than the guest's user code is to have. */
-static bool put_segments(struct vcpu *v, struct uproc *u)
+/* The commands that bring the U's segment registers and bases to what the guest's user code is to have: few change them. */
+static uint32_t put_segments(struct vcpu *v, struct uproc *u, uint64_t gs_base)
 {
-	bool differ = false;
+	uint32_t cmd = u->fs_base != v->fs_base || u->gs_base != gs_base ? UCMD_BASES : 0;
 
 	u->s->regs[UR_CSGSFS] = v->user_cs;
 	for (int i = 0; i < 4; i++) {
 		uint16_t sel = v->sel[sel_index[i]];
-		differ |= sel != u->seg[i];
+		if (sel != u->seg[i])
+			cmd |= UCMD_SEGS | UCMD_BASES; /* loading a selector changes its base */
 		u->s->seg[i] = u->seg[i] = sel;
 	}
-	return differ;
+	u->s->fsbase = v->fs_base;
+	u->s->gsbase = gs_base;
+	return cmd;
 }
 
 static void get_segments(struct vcpu *v, struct uproc *u)
 {
-	v->user_cs = u->s->why != WHY_SYSCALL && (uint16_t)u->s->regs[UR_CSGSFS] == SEL_USER32_CS ? SEL_USER32_CS : SEL_USER_CS;
+	v->user_cs = u->s->why != WHY_SYSCALL && (uint16_t)u->s->regs[UR_CSGSFS] == SEL_USER32_CS ? SEL_USER32_CS
+												  : SEL_USER_CS;
 	for (int i = 0; i < 4; i++) {
 		uint16_t sel = u->s->seg[i];
 		u->seg[i] = sel;
-		v->sel[sel_index[i]] = segment_loadable(v, sel, 3) ? sel : 0;
+		if (sel != v->sel[sel_index[i]])
+			v->sel[sel_index[i]] = segment_loadable(v, sel, 3) ? sel : 0;
 	}
+	u->fs_base = u->s->fsbase;
+	u->gs_base = u->s->gsbase;
+	v->fs_base = canonical(u->fs_base, v->fs_base);
 }
 
-/* SYSCALL (SDM vol. 2): rip to rcx, flags to r11, no stack. */
-static void deliver_syscall(struct vcpu *v, struct gregs *g)
+/* The site of the swapgs that the guest's entry for system calls begins with; NULL: it begins otherwise. */
+static const struct insn *syscall_entry(struct vcpu *v)
+{
+	if (v->entry_for != v->lstar) {
+		const struct insn *in = site_at(v->lstar);
+		v->entry_for = v->lstar;
+		v->entry_swapgs = in && in->op == OP_SWAPGS ? in : NULL;
+	}
+	return v->entry_swapgs;
+}
+/*
+ * SYSCALL (SDM vol. 2): rip to rcx, flags to r11, no stack. Writing a segment base takes 25 ns, so the swapgs that the
+ * guest's entry begins with is done here.
+ */
+static void deliver_syscall(struct vcpu *v, struct gregs *g, struct gs_bases *gs)
 {
 	STAT(u_syscalls);
 	g->r[RCX] = g->rip;
 	g->r[R11] = g->rflags;
 	g->rip = v->lstar;
+	const struct insn *first = syscall_entry(v);
+	if (first) {
+		g->rip = next_rip(first);
+		gs->swapped = true;
+	}
 	vh.vflags = ((g->rflags & FL_IF) & ~v->fmask) | 2;
 	g->rflags &= ~v->fmask & FL_ARITH;
 }
@@ -250,8 +290,8 @@ static void pass_icebp(struct vcpu *v, struct gregs *g)
 	gva_t bad;
 	uint32_t error;
 
-	if ((v->watch.on ? v->watch.kind == STEP_TRAPS : !(g->rflags & FL_TF)) && user_read(v, g->rip - 1, code, 2, &bad, &error) &&
-	    code[0] != 0xf1 && code[1] == 0xf1)
+	if ((v->watch.on ? v->watch.kind == STEP_TRAPS : !(g->rflags & FL_TF)) &&
+	    user_read(v, g->rip - 1, code, 2, &bad, &error) && code[0] != 0xf1 && code[1] == 0xf1)
 		g->rip++;
 }
 
@@ -263,7 +303,9 @@ static void deliver_exception(struct vcpu *v, struct uproc *u, struct gregs *g, 
 	case VEC_DB:
 		pass_icebp(v, g);
 		if (!v->watch.on) /* else DR6 is set */
-			v->dr[6] = 0xffff0ff0 | (g->rflags & FL_TF || u->stepping ? 1u << 14 : 0); /* a popf that clears TF is stepped too */
+			v->dr[6] = 0xffff0ff0 |
+				   (g->rflags & FL_TF || u->stepping ? 1u << 14
+								     : 0); /* a popf that clears TF is stepped too */
 		inject(v, g, 3, VEC_DB, false, 0);
 		return;
 	case 10: /* #TS, #NP, #SS carry an error code, as #GP does */
@@ -290,7 +332,7 @@ static void deliver_exception(struct vcpu *v, struct uproc *u, struct gregs *g, 
 }
 
 /* True: the guest kernel is needed and g is where it goes on. */
-static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g)
+static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g, struct gs_bases *gs)
 {
 	struct ushare *s = u->s;
 	uint32_t why = s->why, trapno = (uint32_t)s->regs[UR_TRAPNO], error = (uint32_t)s->regs[UR_ERR];
@@ -305,7 +347,7 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g)
 		}
 		STAT(u_fast_syscalls);
 		g->rip = ret;
-		deliver_syscall(v, g);
+		deliver_syscall(v, g, gs);
 		return true;
 	}
 	if (why == SIG_SYS) {
@@ -321,7 +363,7 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g)
 		} else {
 			if (g->r[RAX] != 15) /* rt_sigreturn, see upatch.c */
 				upatch_site(v, u, g->rip - 2);
-			deliver_syscall(v, g);
+			deliver_syscall(v, g, gs);
 		}
 		return true;
 	}
@@ -356,7 +398,8 @@ static void prefill(struct vcpu *v, struct uproc *u)
 /* After a system call rcx and r11 are rip and flags, so a jump will do; not with flags that a jump would act on. */
 static bool fast_return(const struct gregs *g)
 {
-	return g->r[RCX] == g->rip && g->r[R11] == g->rflags && !(g->rflags & (FL_TF | FL_RF | FL_AC | FL_NT)) && g->rip < 1ull << 47;
+	return g->r[RCX] == g->rip && g->r[R11] == g->rflags && !(g->rflags & (FL_TF | FL_RF | FL_AC | FL_NT)) &&
+	       g->rip < 1ull << 47;
 }
 
 /* A stepped program must see its own instructions only. */
@@ -367,10 +410,37 @@ static void step_mode(struct vcpu *v, struct uproc *u, bool step)
 	u->stepping = step;
 }
 
-void enter_user(struct vcpu *v, struct gregs *g)
+static struct uproc *current_u(struct vcpu *v)
 {
+	struct uproc *u = v->last_u;
+
+	if (u && u->root == (v->cr3 & PTE_ADDR) && u->alive && !atomic_load_explicit(&u->s->dead, memory_order_relaxed))
+		return u;
+	return upool_get(v, v->cr3);
+}
+
+/* Breakpoints and single steps. True: #DB is due before the next instruction. */
+static bool prepare_watch(struct vcpu *v, struct uproc *u, struct gregs *g, uint64_t gs_base, bool *step)
+{
+	bool watch = watch_active(v);
+
+	*step = watch && (v->watch_step || g->rflags & FL_TF);
+	watch_free(v, g);
+	if (*step && watch_begin(v, g, gs_base))
+		return true;
+	step_mode(v, u, watch || g->rflags & FL_TF);
+	if (watch && !*step)
+		watch_hide(v, u);
+	return false;
+}
+
+void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
+{
+	struct gs_bases gs = {.active = rdgsbase()};
+
+	gs.user = swapped ? vh.swapped_gs : gs.active;
+	gs.kernel = swapped ? gs.active : vh.swapped_gs;
 	vh.vflags = FL_IF | 2;
-	uint64_t gs = rdgsbase();
 	for (;;) {
 		if (vh.park)
 			park_here(v, g, 3, gs);
@@ -381,21 +451,19 @@ void enter_user(struct vcpu *v, struct gregs *g)
 				break;
 			}
 		}
-		struct uproc *u = upool_get(v, v->cr3);
+		struct uproc *u = current_u(v);
+		bool step = false;
 		if (v->fpu_in && v->fpu_in != u)
 			fpu_save(v);
-		umap_sync(v, u);
-		bool watch = watch_active(v), step = watch && (v->watch_step || g->rflags & FL_TF);
-		watch_free(v, g);
-		if (step && watch_begin(v, g, gs)) {
+		if (u->resync || u->ninval || u->stale_copies)
+			umap_sync(v, u);
+		prefill(v, u);
+		if (((v->dr[7] & 0xff) || v->watch.on || v->watch_step || u->stepping || g->rflags & (FL_TF | FL_RF)) &&
+		    prepare_watch(v, u, g, gs.user, &step)) {
 			inject(v, g, 3, VEC_DB, false, 0);
 			break;
 		}
-		step_mode(v, u, watch || g->rflags & FL_TF);
-		prefill(v, u);
-		if (watch && !step)
-			watch_hide(v, u);
-		uint32_t cmd = UCMD_RESUME | UCMD_BASES;
+		uint32_t cmd = UCMD_RESUME | put_segments(v, u, gs.user);
 		if (u->queued) {
 			STAT_ADD(u_batch_ops, u->queued);
 			u->s->batch_n = u->queued;
@@ -413,17 +481,14 @@ void enter_user(struct vcpu *v, struct gregs *g)
 			u->s->regs[UR_EFL] |= FL_TF;
 		else if (fast_return(g) && v->user_cs == SEL_USER_CS)
 			cmd |= UCMD_FAST;
-		if (put_segments(v, u))
-			cmd |= UCMD_SEGS;
-		u->s->fsbase = v->fs_base;
-		u->s->gsbase = gs;
 		STAT(u_enter);
-		atomic_store(&u->s->kick, 0);
-		atomic_store(&v->in_user, u);
+		atomic_store_explicit(&u->s->kick, 0, memory_order_relaxed); /* published with the turn */
+		atomic_store_explicit(&v->in_user, u, memory_order_relaxed); /* for signals of this thread */
+		atomic_signal_fence(memory_order_seq_cst);
 		if (vh.pending) /* the signal came before in_user was set */
 			atomic_store(&u->s->kick, 1);
 		bool ok = user_run(v, u, cmd);
-		atomic_store(&v->in_user, NULL);
+		atomic_store_explicit(&v->in_user, NULL, memory_order_relaxed);
 		if (!ok) { /* the process is gone: a fatal fault of this guest thread with what it had last */
 			v->fpu_in = NULL;
 			inject_gp(v, g, 3, 0);
@@ -433,10 +498,12 @@ void enter_user(struct vcpu *v, struct gregs *g)
 		get_segments(v, u);
 		if (step)
 			watch_end(v, g, u->s->why == SIG_TRAP && u->s->regs[UR_TRAPNO] == VEC_DB);
-		v->fs_base = canonical(u->s->fsbase, v->fs_base);
-		gs = canonical(u->s->gsbase, gs);
-		if (handle_event(v, u, g))
+		gs.user = canonical(u->gs_base, gs.user);
+		if (handle_event(v, u, g, &gs))
 			break;
 	}
-	wrgsbase(gs);
+	vh.swapped_gs = gs.swapped ? gs.user : gs.kernel;
+	uint64_t active = gs.swapped ? gs.kernel : gs.user;
+	if (active != gs.active)
+		wrgsbase(active);
 }

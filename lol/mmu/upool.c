@@ -25,7 +25,8 @@ static uint32_t nodes_used;
 
 void upool_init(void)
 {
-	nodes = mmap(NULL, sizeof(*nodes) * SHNODE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	nodes = mmap(NULL, sizeof(*nodes) * SHNODE_MAX, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	slices = mmap(NULL, UBELLS_OFFSET + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, FD_USHARE, 0);
 	if (nodes == MAP_FAILED || slices == MAP_FAILED)
 		k_stop(KSTOP_START, "cannot reserve memory for the shadow tables");
@@ -105,6 +106,7 @@ static bool start(struct vcpu *v, struct uproc *u)
 	u->alive = true;
 	for (int i = 0; i < 4; i++)
 		u->seg[i] = 0;
+	u->fs_base = u->gs_base = 0;
 	u->maps = 0;
 	STAT(u_created);
 	/* Its first word says that it has taken its filter. */
@@ -160,7 +162,8 @@ struct uproc *upool_get(struct vcpu *v, gpa_t root)
 	}
 	for (int tries = 0; !u->alive; tries++)
 		if (!start(v, u) && tries > 3)
-			k_stop(KSTOP_BUG, "cannot make a process for guest user code; is the limit of processes (ulimit -u) reached?");
+			k_stop(KSTOP_BUG,
+			       "cannot make a process for guest user code; is the limit of processes (ulimit -u) reached?");
 	u->used = ++clock_now;
 	return u;
 }

@@ -37,6 +37,7 @@ struct uproc {
 	unsigned queued;  /* operations in the batch */
 	uint32_t secret[8];
 	uint16_t seg[4];  /* ds es fs gs that its thread has */
+	uint64_t fs_base, gs_base; /* likewise */
 	bool alive;
 	bool handing_off; /* has been told to ring another's bell, may not have done so yet */
 	bool stepping;    /* guest code single-steps: no rewritten copies */
