@@ -49,7 +49,7 @@ static void publish(struct vcpu *v, const struct gregs *g, unsigned cpl, uint64_
 		s->dr[i] = v->dr[i];
 	s->fs_base = v->fs_base;
 	s->gs_base = gs;
-	s->kernel_gs_base = v->kernel_gs_base;
+	s->kernel_gs_base = vh.swapped_gs;
 	s->gdt_base = v->gdt_base;
 	s->idt_base = v->idt_base;
 	s->tss_base = v->tss_base;

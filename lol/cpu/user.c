@@ -442,8 +442,10 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 	gs.kernel = swapped ? gs.active : vh.swapped_gs;
 	vh.vflags = FL_IF | 2;
 	for (;;) {
-		if (vh.park)
-			park_here(v, g, 3, gs);
+		if (vh.park) {
+			vh.swapped_gs = gs.kernel;
+			park_here(v, g, 3, gs.user);
+		}
 		if (vh.pending) {
 			int vec = interrupt_take(v);
 			if (vec >= 0) {
