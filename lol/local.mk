@@ -10,7 +10,7 @@ bin_PROGRAMS += lol-run
 lol_run_SOURCES = $(lol_options_sources) \
 	lol/main.c lol/drop_root.c lol/drop_root.h \
 	lol/bootparams.c lol/bootparams.h lol/cpio.c lol/cpio.h lol/kctl.h lol/loader.c lol/loader.h lol/machine.c lol/machine.h \
-	lol/machine_console.c lol/machine_init.c lol/machine_int.h lol/park.c lol/park.h lol/ram.h lol/spawn.c lol/spawn.h lol/stats.c lol/vstate.h \
+	lol/machine_console.c lol/machine_init.c lol/machine_int.h lol/machine_net.c lol/park.c lol/park.h lol/ram.h lol/spawn.c lol/spawn.h lol/stats.c lol/vstate.h \
 	lol/mmu/ushare.h lol/mmu/zygote.h
 lol_run_CPPFLAGS = $(AM_CPPFLAGS) $(lol_paths_cppflags)
 lol_run_CFLAGS = $(AM_CFLAGS) $(MONITOR_CFLAGS) $(LIBELF_CFLAGS)

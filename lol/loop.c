@@ -37,6 +37,12 @@ struct signal_entry {
 	void *arg;
 };
 
+struct prepare_entry {
+	struct prepare_entry *next;
+	loop_timer_fn cb;
+	void *arg;
+};
+
 struct loop {
 	int epfd;
 	int sigfd;
@@ -44,6 +50,7 @@ struct loop {
 	int nsources;
 	uint32_t generation;
 	int nalways; /* sources that are always ready and want events */
+	struct prepare_entry *prepares;
 	struct signal_entry *signals;
 	sigset_t watched, old_mask;
 	bool stopped;
@@ -77,6 +84,8 @@ void loop_destroy(struct loop *loop)
 		next = s->next;
 		free(s);
 	}
+	while (loop->prepares)
+		loop_del_prepare(loop, loop->prepares->cb, loop->prepares->arg);
 	if (loop->sigfd >= 0)
 		close(loop->sigfd);
 	pthread_sigmask(SIG_SETMASK, &loop->old_mask, NULL);
@@ -224,6 +233,28 @@ void loop_del_timer(struct loop *loop, int timer)
 	close(timer);
 }
 
+int loop_add_prepare(struct loop *loop, loop_timer_fn cb, void *arg)
+{
+	struct prepare_entry *e = malloc(sizeof(*e)), **p = &loop->prepares;
+	if (!e)
+		return -ENOMEM;
+	*e = (struct prepare_entry){.cb = cb, .arg = arg};
+	while (*p)
+		p = &(*p)->next;
+	*p = e;
+	return 0;
+}
+
+void loop_del_prepare(struct loop *loop, loop_timer_fn cb, void *arg)
+{
+	for (struct prepare_entry **p = &loop->prepares, *e; (e = *p); p = &e->next)
+		if (e->cb == cb && e->arg == arg) {
+			*p = e->next;
+			free(e);
+			return;
+		}
+}
+
 /* Signals: one signalfd for all of them. */
 
 static void signal_sweep(struct loop *loop)
@@ -317,6 +348,10 @@ static void dispatch_always_ready(struct loop *loop)
 int loop_turn(struct loop *loop, int timeout_ms)
 {
 	struct epoll_event ev[EVENTS_PER_TURN];
+	for (struct prepare_entry *p = loop->prepares, *next; p; p = next) {
+		next = p->next; /* it may delete itself, but no other */
+		p->cb(p->arg);
+	}
 	int n = epoll_wait(loop->epfd, ev, EVENTS_PER_TURN, loop->nalways ? 0 : timeout_ms);
 	if (n < 0 && errno != EINTR)
 		return -errno;

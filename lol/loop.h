@@ -37,6 +37,13 @@ int loop_mod_timer_ns(struct loop *loop, int timer, uint64_t first_ns, uint64_t 
 void loop_del_timer(struct loop *loop, int timer);
 
 /*
+ * Have cb called in every turn of the loop, before it waits: for a library that wants to say anew each time what it waits
+ * for. It may add, change and delete sources, and its own registration. Called in the order of their registration.
+ */
+int loop_add_prepare(struct loop *loop, loop_timer_fn cb, void *arg);
+void loop_del_prepare(struct loop *loop, loop_timer_fn cb, void *arg);
+
+/*
  * Take signal signo out of the ordinary delivery and hand it to cb inside the loop; several callbacks per signal are
  * called in the order of their registration. The signal is blocked in the calling thread, so threads and processes
  * started later inherit the block: a child that wants its signals resets the mask first. loop_destroy() restores it.

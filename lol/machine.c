@@ -262,7 +262,9 @@ static int make_devices(struct machine *m, struct lol_error *err)
 	struct virtio_env env = device_env(m);
 	if ((ret = attach(m, virtio_rng_create(&env, why), why, err)))
 		return ret;
-	return console_create(m, err);
+	if ((ret = console_create(m, err)))
+		return ret;
+	return net_create(m, err);
 }
 
 int machine_attach(struct machine *m, struct virtio_dev *dev, const char *why, struct lol_error *err)
@@ -290,6 +292,7 @@ static void command_line(struct machine *m, char *out, size_t size)
 	for (unsigned i = 0; i < m->ndevices && n < (int)size; i++)
 		n += snprintf(out + n, size - (size_t)n, " virtio_mmio.device=0x200@0x%llx:%u", DEV_MMIO_BASE + i * DEV_MMIO_STRIDE, dev_irq(i));
 	n += init_command_line(m, out + n, size - (size_t)n);
+	n += net_command_line(m, out + n, n < (int)size ? size - (size_t)n : 0);
 	if (n < (int)size)
 		snprintf(out + n, size - (size_t)n, " %s", append);
 }

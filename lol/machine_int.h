@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the files of the machine share: machine.c, machine_console.c, machine_init.c, stats.c. */
+/* What the files of the machine share: machine.c, machine_console.c, machine_init.c, machine_net.c, stats.c. */
 #ifndef LOL_MACHINE_INT_H
 #define LOL_MACHINE_INT_H
 
@@ -71,6 +71,10 @@ int command_status(struct machine *m); /* exit status when the guest has powered
 int init_map_file(const char *path, struct loader_blob *blob, struct lol_error *err);
 int init_archive(struct machine *m, struct lol_error *err);
 int init_command_line(struct machine *m, char *out, size_t size);
+
+/* machine_net.c: network cards. */
+int net_create(struct machine *m, struct lol_error *err);
+int net_command_line(struct machine *m, char *out, size_t size);
 
 /* stats.c */
 void stats_write(struct machine *m);

@@ -19,12 +19,11 @@
 /*
  * Understood and checked, but no code does it yet. THE place to change: whoever builds one deletes its row.
  */
-enum feature { USES_NET = 1, USES_SHARE = 2, USES_ROOTFS = 4, USES_GDB = 8, USES_QCOW2 = 16, USES_COW = 32 };
+enum feature { USES_SHARE = 2, USES_ROOTFS = 4, USES_GDB = 8, USES_QCOW2 = 16, USES_COW = 32 };
 static const struct {
 	enum feature feature;
 	const char *option;
 } not_built[] = {
-	{USES_NET, "--net"},
 	{USES_SHARE, "--share"},
 	{USES_ROOTFS, "--rootfs"},
 	{USES_GDB, "--gdb"},
@@ -36,8 +35,6 @@ static unsigned features_used(const struct lol_options *opts)
 {
 	unsigned used = 0;
 
-	for (unsigned i = 0; i < opts->nnets; i++)
-		used |= opts->nets[i].kind == NET_NONE ? 0 : USES_NET;
 	for (unsigned i = 0; i < opts->ndisks; i++) {
 		used |= opts->disks[i].format == DISK_QCOW2 ? USES_QCOW2 : 0;
 		used |= opts->disks[i].cow ? USES_COW : 0;
@@ -209,7 +206,7 @@ const struct option_def option_defs[] = {
 	{"disk", 'd', ARG_REQUIRED, "SPEC", "a disk: FILE[,ro][,snapshot][,cow=FILE][,format=raw|qcow2][,serial=S]",
 	 set_disk, 0},
 	{"net", 'n', ARG_REQUIRED, "SPEC",
-	 "a network card: user[,hostfwd=tcp:[ADDR]:HPORT-:GPORT]... | tap,ifname=IF | stream,path=SOCK | none, [,mac=MAC]",
+	 "a network card: user[,hostfwd=tcp:[ADDR]:HPORT-:GPORT]... | tap,ifname=IF | stream,path=SOCK | none, [,mac=MAC][,mtu=N]",
 	 set_net, 0},
 	{"share", 's', ARG_REQUIRED, "SPEC", "a host directory in the guest: DIR[,tag=TAG][,ro]", set_share, 0},
 	{"rootfs", 0, ARG_REQUIRED, "DIR", "a host directory as the guest's root; changes stay in guest memory",

@@ -27,6 +27,9 @@
 #define LOL_NETS_MAX 8
 #define LOL_SHARES_MAX 8
 #define LOL_HOSTFWDS_MAX 16
+#define LOL_MTU_MIN 1280 /* bytes: IPv6's */
+#define LOL_MTU_MAX 65520
+#define LOL_QUEUES_MAX 8
 #define LOL_SERIAL_MAX 20 /* bytes: a virtio-blk ID */
 #define LOL_TAG_MAX 31    /* bytes */
 #define LOL_NAME_MAX 64   /* bytes */
@@ -44,8 +47,9 @@ struct lol_disk {
 	bool snapshot; /* writes are kept in memory and forgotten */
 };
 
-/* TCP connections to host_addr:host_port reach guest_port. */
+/* Connections (or datagrams) to host_addr:host_port reach guest_port. */
 struct lol_hostfwd {
+	bool udp;
 	char *host_addr; /* IPv4, dotted; NULL: all addresses of the host */
 	uint16_t host_port, guest_port;
 };
@@ -59,6 +63,8 @@ struct lol_net {
 	unsigned nhostfwds; /* NET_USER */
 	bool has_mac;
 	uint8_t mac[6];
+	unsigned mtu;    /* 0: what suits its kind */
+	unsigned queues; /* pairs of queues; 0: one for each CPU, as far as the card has them */
 };
 
 struct lol_share {

@@ -109,12 +109,17 @@ static void net_spec(FILE *spec, const void *item)
 
 	fputs(net_kind_names[net->kind], spec);
 	for (unsigned i = 0; i < net->nhostfwds; i++)
-		fprintf(spec, ",hostfwd=tcp:%s:%u-:%u", net->hostfwds[i].host_addr ? net->hostfwds[i].host_addr : "",
-			net->hostfwds[i].host_port, net->hostfwds[i].guest_port);
+		fprintf(spec, ",hostfwd=%s:%s:%u-:%u", net->hostfwds[i].udp ? "udp" : "tcp",
+			net->hostfwds[i].host_addr ? net->hostfwds[i].host_addr : "", net->hostfwds[i].host_port,
+			net->hostfwds[i].guest_port);
 	add_part(spec, ",ifname=", net->ifname);
 	add_part(spec, ",path=", net->path);
 	for (unsigned i = 0; net->has_mac && i < 6; i++)
 		fprintf(spec, "%s%02x", i ? ":" : ",mac=", net->mac[i]);
+	if (net->mtu)
+		fprintf(spec, ",mtu=%u", net->mtu);
+	if (net->queues)
+		fprintf(spec, ",queues=%u", net->queues);
 }
 
 static void share_spec(FILE *spec, const void *item)

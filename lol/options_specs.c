@@ -200,7 +200,7 @@ int set_disk(struct lol_options *opts, const char *value, struct lol_error *err)
 	return add_to_list(&disk_list, opts->disks, &opts->ndisks, value, err);
 }
 
-/* ---- --net user[,hostfwd=tcp:[ADDR]:HPORT-:GPORT]... | tap,ifname=IF | stream,path=SOCK | none, [,mac=MAC] ---- */
+/* ---- --net user[,hostfwd=tcp|udp:[ADDR]:HPORT-:GPORT]... | tap,ifname=IF | stream,path=SOCK | none, [,mac=MAC]... ---- */
 
 static int parse_mac(const char *text, uint8_t mac[6], struct lol_error *err)
 {
@@ -220,7 +220,7 @@ static int parse_mac(const char *text, uint8_t mac[6], struct lol_error *err)
 	return 0;
 }
 
-/* tcp:[ADDR]:HPORT-:GPORT; text is taken apart. */
+/* tcp:[ADDR]:HPORT-:GPORT or udp:...; text is taken apart. */
 static int parse_hostfwd(struct lol_hostfwd *fwd, char *text, struct lol_error *err)
 {
 	static const char wrong[] = "write hostfwd=tcp:[ADDR]:HPORT-:GPORT, such as hostfwd=tcp:127.0.0.1:8080-:80";
@@ -228,7 +228,8 @@ static int parse_hostfwd(struct lol_hostfwd *fwd, char *text, struct lol_error *
 	unsigned host_port, guest_port;
 	uint8_t addr[4];
 
-	char *host_addr = strncmp(text, "tcp:", 4) ? NULL : text + 4;
+	fwd->udp = !strncmp(text, "udp:", 4);
+	char *host_addr = !fwd->udp && strncmp(text, "tcp:", 4) ? NULL : text + 4;
 	char *colon = host_addr ? strchr(host_addr, ':') : NULL;
 	char *guest = colon ? strstr(colon, "-:") : NULL;
 	if (!guest)
@@ -248,9 +249,9 @@ const char *const net_kind_names[] = {
 	[NET_USER] = "user", [NET_TAP] = "tap", [NET_STREAM] = "stream", [NET_NONE] = "none"};
 
 static const char *const net_forms[] = {
-	[NET_USER] = "a user card takes hostfwd=tcp:[ADDR]:HPORT-:GPORT and mac=MAC",
-	[NET_TAP] = "a tap card takes ifname=IF and mac=MAC",
-	[NET_STREAM] = "a stream card takes path=SOCK and mac=MAC",
+	[NET_USER] = "a user card takes hostfwd=tcp:[ADDR]:HPORT-:GPORT, mac=MAC, mtu=N and queues=N",
+	[NET_TAP] = "a tap card takes ifname=IF, mac=MAC, mtu=N and queues=N",
+	[NET_STREAM] = "a stream card takes path=SOCK, mac=MAC, mtu=N and queues=N",
 	[NET_NONE] = "none takes mac=MAC",
 };
 
@@ -262,6 +263,10 @@ static int net_item(struct lol_net *net, char *item, struct lol_error *err)
 		net->has_mac = true;
 		return parse_mac(value, net->mac, err);
 	}
+	if ((value = value_of(item, "mtu")))
+		return parse_number(value, LOL_MTU_MIN, LOL_MTU_MAX, &net->mtu, err);
+	if ((value = value_of(item, "queues")))
+		return parse_number(value, 1, LOL_QUEUES_MAX, &net->queues, err);
 	if (net->kind == NET_USER && (value = value_of(item, "hostfwd"))) {
 		if (net->nhostfwds == LOL_HOSTFWDS_MAX)
 			return lol_error(err, -E2BIG, "there are %d forwardings already; this is the limit",

@@ -44,6 +44,10 @@ void mounts_late(void);         /* /run, /dev/pts, /dev/shm, cgroup2...: what a 
 void mounts_end(void);          /* sync, unmount, or at least read-only */
 const char *mounts_error(void); /* one line for a failed mounts_root */
 
+/* ---- net.c: name servers ---- */
+
+void net_names(void); /* what the kernel has heard by DHCP; nothing where it has not asked */
+
 /* ---- proto.c: the text protocol on the port lol.ctl ---- */
 
 struct job {

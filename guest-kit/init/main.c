@@ -68,6 +68,7 @@ static void run_for_host(int port[PORTS])
 		power(SHUTDOWN_OFF);
 	}
 	mounts_late();
+	net_names();
 	if (ctl_receive_job(&ctl, &job))
 		power(SHUTDOWN_OFF);
 	if (stat(job.cwd, &st) || !S_ISDIR(st.st_mode)) {

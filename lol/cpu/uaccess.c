@@ -355,8 +355,8 @@ static bool string_store(struct vcpu *v, struct gregs *g, const struct insn *in)
 }
 
 /*
- * csum_partial_copy_generic copies from user memory, to it, or between kernel buffers, by the same instructions; who called
- * it says which.  It keeps five registers on its stack, the return address is above them.  The address itself does not
+ * csum_partial_copy_generic copies from user memory, to it, or between kernel buffers, by the same instructions, and its
+ * loads and stores all have the label; who called it says which of them concern the user.  It keeps five registers on its stack, the return address is above them.  The address itself does not
  * tell: a user's pointer may be a kernel address, and then it must fault.
  */
 static bool csum_of_kernel(const struct gregs *g, const struct insn *in)
@@ -367,7 +367,9 @@ static bool csum_of_kernel(const struct gregs *g, const struct insn *in)
 	if (in->va < b->csum_copy[0] || in->va >= b->csum_copy[1])
 		return false;
 	k_read(g->r[RSP] + 5 * 8, &ret, 8);
-	return !(ret >= b->csum_from_user[0] && ret < b->csum_from_user[1]) && !(ret >= b->csum_to_user[0] && ret < b->csum_to_user[1]);
+	bool from_user = ret >= b->csum_from_user[0] && ret < b->csum_from_user[1];
+	bool to_user = ret >= b->csum_to_user[0] && ret < b->csum_to_user[1];
+	return op_reads_only(in) ? !from_user : !to_user;
 }
 
 void emulate_uaccess(struct vcpu *v, struct gregs *g, const struct insn *in)

@@ -7,12 +7,18 @@ lol_devices_sources = \
 	lol/devices/bus.c lol/devices/bus.h \
 	lol/devices/byte-ring.h \
 	lol/devices/irq.h \
+	lol/devices/net-backend.h \
+	lol/devices/net-packet.c lol/devices/net-packet.h \
+	lol/devices/net-stream.c lol/devices/net-stream.h \
+	lol/devices/net-tap.c lol/devices/net-tap.h \
+	lol/devices/net-user.c lol/devices/net-user.h \
 	lol/devices/power.c lol/devices/power.h \
 	lol/devices/report.c lol/devices/report.h \
 	lol/devices/rtc.c lol/devices/rtc.h \
 	lol/devices/virtio-blk.c lol/devices/virtio-blk.h \
 	lol/devices/virtio-console.c lol/devices/virtio-console.h \
 	lol/devices/virtio-mmio.c lol/devices/virtio-mmio.h \
+	lol/devices/virtio-net.c lol/devices/virtio-net.h \
 	lol/devices/virtio-rng.c lol/devices/virtio-rng.h \
 	lol/devices/virtio.c lol/devices/virtio.h \
 	lol/devices/virtqueue.c \
@@ -24,7 +30,8 @@ lol_devices_sources = \
 lol_serial_sources = lol/devices/serial8250.c lol/devices/serial8250.h
 
 lol_run_SOURCES += $(lol_devices_sources)
-lol_run_LDADD += $(URING_LIBS) -lpthread
+lol_run_CFLAGS += $(SLIRP_CFLAGS)
+lol_run_LDADD += $(SLIRP_LIBS) $(URING_LIBS) -lpthread
 
 # ---- unit tests ----
 

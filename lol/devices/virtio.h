@@ -129,6 +129,10 @@ void virtio_defer(struct virtio_dev *dev, unsigned queue);
 bool virtq_pop(struct virtq *vq, struct virtq_chain *chain, struct iovec *iov, unsigned cap);
 bool virtq_pending(struct virtq *vq);                               /* a pop would give a chain */
 void virtq_push(struct virtq *vq, uint16_t head, uint32_t written); /* written: bytes put into the in part */
+/* Several at once: the driver sees all of them or none. */
+void virtq_push_all(struct virtq *vq, const struct vring_used_elem *chains, unsigned count);
+/* Give the chains popped last back, as if they had not been popped; none of them may have been pushed. */
+void virtq_unpop(struct virtq *vq, unsigned chains);
 void virtq_signal(struct virtq *vq); /* after pushes: interrupt the driver if it wants that */
 
 /* Copy between a buffer and a list of iovecs, consuming the list; return the bytes copied. */

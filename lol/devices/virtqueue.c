@@ -154,16 +154,30 @@ bool virtq_pop(struct virtq *vq, struct virtq_chain *chain, struct iovec *iov, u
 	return true;
 }
 
-void virtq_push(struct virtq *vq, uint16_t head, uint32_t written)
+void virtq_unpop(struct virtq *vq, unsigned chains)
 {
 	if (!vq->dev->live || !vq->ready)
 		return;
-	struct vring_used_elem *e = &vq->used->ring[vq->used_idx & (vq->num - 1)];
-	__atomic_store_n(&e->id, head, __ATOMIC_RELAXED);
-	__atomic_store_n(&e->len, written, __ATOMIC_RELAXED);
-	vq->used_idx++;
-	vq->inflight--;
+	vq->last_avail = (uint16_t)(vq->last_avail - chains);
+	vq->inflight -= chains;
+}
+
+void virtq_push_all(struct virtq *vq, const struct vring_used_elem *chains, unsigned count)
+{
+	if (!vq->dev->live || !vq->ready)
+		return;
+	for (unsigned i = 0; i < count; i++) {
+		struct vring_used_elem *e = &vq->used->ring[vq->used_idx++ & (vq->num - 1)];
+		__atomic_store_n(&e->id, chains[i].id, __ATOMIC_RELAXED);
+		__atomic_store_n(&e->len, chains[i].len, __ATOMIC_RELAXED);
+	}
+	vq->inflight -= count;
 	__atomic_store_n(&vq->used->idx, vq->used_idx, __ATOMIC_RELEASE);
+}
+
+void virtq_push(struct virtq *vq, uint16_t head, uint32_t written)
+{
+	virtq_push_all(vq, &(struct vring_used_elem){.id = head, .len = written}, 1);
 }
 
 static size_t iov_copy(struct iovec **iov, unsigned *count, uint8_t *buf, size_t len, bool to_guest)

@@ -26,6 +26,7 @@ pkg-config command:pkg-config
 libelf-dev header:libelf.h
 libzydis-dev header:Zydis/Zydis.h
 libseccomp-dev header:seccomp.h
+libslirp-dev header:slirp/libslirp.h
 liburing-dev header:liburing.h
 libcmocka-dev header:cmocka.h
 '

@@ -200,8 +200,8 @@ static void test_disks(void **state)
 static void test_nets(void **state)
 {
 	(void)state;
-	good("-n user -n user,hostfwd=tcp::8080-:80,hostfwd=tcp:127.0.0.1:22-:22,mac=52:54:00:12:34:5F "
-	     "-n tap,ifname=tap0 -n stream,path=/tmp/s -n none");
+	good("-n user -n user,hostfwd=tcp::8080-:80,hostfwd=udp:127.0.0.1:22-:22,mac=52:54:00:12:34:5F "
+	     "-n tap,ifname=tap0,mtu=9000,queues=2 -n stream,path=/tmp/s -n none");
 	assert_int_equal(opts.nnets, 5);
 	assert_int_equal(opts.nets[0].kind, NET_USER);
 	assert_false(opts.nets[0].has_mac);
@@ -211,7 +211,11 @@ static void test_nets(void **state)
 	assert_int_equal(opts.nets[1].hostfwds[0].guest_port, 80);
 	assert_string_equal(opts.nets[1].hostfwds[1].host_addr, "127.0.0.1");
 	assert_memory_equal(opts.nets[1].mac, ((uint8_t[]){0x52, 0x54, 0, 0x12, 0x34, 0x5f}), 6);
+	assert_false(opts.nets[1].hostfwds[0].udp);
+	assert_true(opts.nets[1].hostfwds[1].udp);
 	assert_string_equal(opts.nets[2].ifname, "tap0");
+	assert_int_equal(opts.nets[2].mtu, 9000);
+	assert_int_equal(opts.nets[2].queues, 2);
 	assert_string_equal(opts.nets[3].path, "/tmp/s");
 	assert_int_equal(opts.nets[4].kind, NET_NONE);
 
@@ -227,9 +231,11 @@ static void test_nets(void **state)
 	bad("-n user,mac=00:00:00:00:00:00", "--net ", "six bytes");
 	bad("-n user,mac=52-54-00-12-34-56", "--net ", "six bytes");
 	bad("-n user,mac=", "--net ", "six bytes");
-	static const char *const wrong_hostfwds[] = {"",          "udp::1-:1", "tcp:1-:1",      "tcp::1-1",
-						     "tcp::0-:1", "tcp::1-:0", "tcp::65536-:1", "tcp:host:1-:1",
-						     "tcp::1-:",  "tcp::-:1",  "tcp::1-:2x"};
+	bad("-n user,mtu=1279", "--net ", "1280 to 65520");
+	bad("-n user,queues=9", "--net ", "1 to 8");
+	static const char *const wrong_hostfwds[] = {"",          "sctp::1-:1", "tcp:1-:1",      "tcp::1-1",
+						     "tcp::0-:1", "tcp::1-:0",  "tcp::65536-:1", "tcp:host:1-:1",
+						     "tcp::1-:",  "tcp::-:1",   "tcp::1-:2x"};
 	for (size_t i = 0; i < ARRAY_LEN(wrong_hostfwds); i++) {
 		char line[64];
 		snprintf(line, sizeof(line), "-n user,hostfwd=%s", wrong_hostfwds[i]);

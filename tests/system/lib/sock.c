@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A small socket tool for guests and for the host's side of a test (static, so that it runs in any initrd):
+ *
+ *   sock udp-echo PORT            give each datagram back, until killed
+ *   sock connect ADDRESS          stdin to the socket, the socket to stdout, until the other side ends
+ *   sock listen ADDRESS [COUNT]   "listening" to stderr, then the same with the first connection; with COUNT: echo for so many,
+ *                                 all at once
+ *
+ * ADDRESS: vsock:CID:PORT, unix:PATH
+ */
+#include <errno.h>
+#include <linux/vm_sockets.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void die(const char *what)
+{
+	fprintf(stderr, "sock: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static int open_socket(const char *text, struct sockaddr_storage *address, socklen_t *len)
+{
+	int fd;
+
+	memset(address, 0, sizeof(*address));
+	if (!strncmp(text, "unix:", 5)) {
+		struct sockaddr_un *un = (struct sockaddr_un *)address;
+		un->sun_family = AF_UNIX;
+		strncpy(un->sun_path, text + 5, sizeof(un->sun_path) - 1);
+		*len = sizeof(*un);
+	} else {
+		struct sockaddr_vm *vm = (struct sockaddr_vm *)address;
+		vm->svm_family = AF_VSOCK;
+		if (sscanf(text, "vsock:%u:%u", &vm->svm_cid, &vm->svm_port) != 2) {
+			errno = EINVAL;
+			die(text);
+		}
+		*len = sizeof(*vm);
+	}
+	fd = socket(address->ss_family, SOCK_STREAM, 0);
+	if (fd < 0)
+		die("socket");
+	return fd;
+}
+
+static void put(int fd, const char *bytes, ssize_t n)
+{
+	while (n > 0) {
+		ssize_t w = write(fd, bytes, (size_t)n);
+		if (w < 0)
+			die("write");
+		bytes += w;
+		n -= w;
+	}
+}
+
+static void relay(int fd)
+{
+	static char bytes[65536];
+	struct pollfd p[2] = {{.fd = 0, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+
+	for (;;) {
+		if (poll(p, 2, -1) < 0)
+			die("poll");
+		if (p[0].revents) {
+			ssize_t n = read(0, bytes, sizeof(bytes));
+			if (n > 0) {
+				put(fd, bytes, n);
+			} else {
+				shutdown(fd, SHUT_WR);
+				p[0].fd = -1;
+			}
+		}
+		if (p[1].revents) {
+			ssize_t n = read(fd, bytes, sizeof(bytes));
+			if (n < 0)
+				die("read");
+			if (!n)
+				return;
+			put(1, bytes, n);
+		}
+	}
+}
+
+static void echo(int fd)
+{
+	static char bytes[65536];
+	ssize_t n;
+
+	while ((n = read(fd, bytes, sizeof(bytes))) > 0)
+		put(fd, bytes, n);
+}
+
+static void udp_echo(int port)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)}, from;
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	char bytes[65536];
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)))
+		die("bind");
+	for (;;) {
+		socklen_t len = sizeof(from);
+		ssize_t n = recvfrom(fd, bytes, sizeof(bytes), 0, (struct sockaddr *)&from, &len);
+		if (n < 0)
+			die("recvfrom");
+		sendto(fd, bytes, (size_t)n, 0, (struct sockaddr *)&from, len);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct sockaddr_storage address;
+	socklen_t len;
+
+	if (argc < 3)
+		return 2;
+	if (!strcmp(argv[1], "udp-echo"))
+		udp_echo(atoi(argv[2]));
+	int fd = open_socket(argv[2], &address, &len);
+	if (!strcmp(argv[1], "connect")) {
+		if (connect(fd, (struct sockaddr *)&address, len))
+			die("connect");
+		relay(fd);
+		return 0;
+	}
+	if (bind(fd, (struct sockaddr *)&address, len) || listen(fd, 64))
+		die("listen");
+	fprintf(stderr, "listening\n");
+	int count = argc > 3 ? atoi(argv[3]) : 0;
+	for (int i = 0; i < count || !i; i++) {
+		int c = accept(fd, NULL, NULL);
+		if (c < 0)
+			die("accept");
+		if (!count) {
+			relay(c);
+			return 0;
+		}
+		if (!fork()) {
+			close(fd);
+			echo(c);
+			_exit(0);
+		}
+		close(c);
+	}
+	while (wait(NULL) > 0)
+		;
+	return 0;
+}
