@@ -18,7 +18,8 @@
 #define XCR0_LOL 0xe7ull /* x87, SSE, AVX, AVX-512 */
 
 static uint64_t xcr0;
-static uint32_t xoff[16], xsize[16];
+static uint32_t xoff[16], xsize[16]; /* multiples of 8 */
+static bool xinuse;
 
 static uint32_t bit(unsigned n)
 {
@@ -41,6 +42,51 @@ void cpuid_init(void)
 		xsize[i] = a;
 		xoff[i] = b;
 	}
+	__cpuid_count(0xd, 1, a, b, c, d);
+	xinuse = a & bit(2);
+}
+
+void xstate_components(uint8_t *to, const uint8_t *from, uint64_t bv)
+{
+	for (unsigned i = 2; i < 16; i++)
+		if (bv & xcr0 & 1u << i)
+			__builtin_memcpy(to + xoff[i], from + xoff[i], xsize[i]);
+}
+
+void xstate_copy(uint8_t *to, const uint8_t *from, uint64_t bv)
+{
+	uint64_t *header = (uint64_t *)(to + XSTATE_HEADER);
+
+	__builtin_memcpy(to, from, XSTATE_LEGACY);
+	header[0] = bv & xcr0;
+	for (unsigned i = 1; i < 8; i++)
+		header[i] = 0;
+	xstate_components(to, from, bv);
+}
+
+static bool same_bytes(const uint8_t *a, const uint8_t *b, size_t n)
+{
+	for (size_t i = 0; i < n; i += 8)
+		if (*(const uint64_t *)(a + i) != *(const uint64_t *)(b + i))
+			return false;
+	return true;
+}
+
+bool xstate_same(const uint8_t *a, const uint8_t *b)
+{
+	uint64_t bv = xstate_bv(a);
+
+	if (bv != xstate_bv(b) || !same_bytes(a, b, XSTATE_LEGACY))
+		return false;
+	for (unsigned i = 2; i < 16; i++)
+		if (bv & xcr0 & 1u << i && !same_bytes(a + xoff[i], b + xoff[i], xsize[i]))
+			return false;
+	return true;
+}
+
+bool xstate_inuse_known(void)
+{
+	return xinuse;
 }
 
 uint64_t xcr0_allowed(void)

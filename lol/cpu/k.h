@@ -100,6 +100,7 @@ struct watch {
 struct uproc;
 struct vcpu {
 	uint8_t stage[XSTATE_MAX] __attribute__((aligned(64))); /* XSAVE image of the user state when not in a U */
+	uint8_t image[XSTATE_MAX] __attribute__((aligned(64))); /* on the way to or from user memory (state.c) */
 	uint8_t kernel_vectors[16384] __attribute__((aligned(64))); /* see vector_registers_save() */
 	struct uproc *fpu_in;                                    /* the U whose registers hold it, NULL: stage */
 	uint64_t cr0, cr2, cr3, cr4, xcr0, efer, dr[8];
@@ -221,6 +222,20 @@ void cpuid_init(void);
 void cpuid_read(struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t out[4]);
 uint64_t xcr0_allowed(void);
 uint32_t xstate_size(uint64_t mask);
+/*
+ * XSAVE images in standard format (SDM vol. 1, 13.4). Components whose bit in XSTATE_BV is clear are in their initial
+ * state and their bytes mean nothing: few programs use all, so images are copied and compared without those.
+ */
+#define XSTATE_LEGACY 416 /* bytes of x87 and SSE state that are not reserved */
+#define XSTATE_HEADER 512
+static inline uint64_t xstate_bv(const uint8_t *image)
+{
+	return *(const uint64_t *)(image + XSTATE_HEADER);
+}
+void xstate_copy(uint8_t *to, const uint8_t *from, uint64_t bv); /* the components of bv; to's header says so */
+void xstate_components(uint8_t *to, const uint8_t *from, uint64_t bv); /* those beyond x87 and SSE only */
+bool xstate_same(const uint8_t *a, const uint8_t *b);
+bool xstate_inuse_known(void); /* does the CPU say which components are not in their initial state? */
 void io_init(void);
 uint64_t io_port_read(struct vcpu *v, uint16_t port, unsigned size);
 void io_port_write(struct vcpu *v, uint16_t port, unsigned size, uint64_t val);
@@ -233,7 +248,8 @@ void io_poll_uart(void);
  * swapped: the swapgs on the way out has not been done.
  */
 void enter_user(struct vcpu *v, struct gregs *regs, bool swapped);
-void fpu_save(struct vcpu *v); /* user state to v->stage */
+void fpu_save(struct vcpu *v); /* user state to v->stage; it is no U's any more */
+const uint8_t *fpu_image(struct vcpu *v); /* an image of the user state, in v->stage or the slice of the U that has it */
 void user_flush_all(struct vcpu *v);
 void kick_user(struct uproc *u);
 
@@ -285,6 +301,15 @@ bool pt_set_ad(struct walk *w, bool write);
 /* mmu/kmap.c */
 void kmap_init(void);
 void *k_ptr(gva_t va);                  /* host pointer to guest kernel byte va (until the end of its page), NULL: not mapped */
+/* The same for n bytes in the linear part of the direct map or in the image, where K has them at their own address; NULL: elsewhere. */
+static inline void *k_linear(gva_t va, size_t n)
+{
+	if (va - K_DIRECT_MAP < ram.low && n <= ram.low - (va - K_DIRECT_MAP))
+		return (void *)va;
+	if (va >= kctl->boot.text_start && va < kctl->boot.image_end && n <= kctl->boot.image_end - va)
+		return (void *)va;
+	return NULL;
+}
 bool k_read(gva_t va, void *buf, size_t n);
 bool k_write(gva_t va, const void *buf, size_t n);
 bool k_is_kernel(gva_t va);

@@ -15,108 +15,119 @@ static bool state_in_user(const struct insn *in, gva_t va)
 				   (in->va >= b->sigframe_restore[0] && in->va < b->sigframe_restore[1]));
 }
 
+/* xsave and its kin to a signal frame: components in their initial state are written too, as zeros. */
+static bool save_to_user(struct vcpu *v, gva_t va, const uint8_t *image, uint64_t mask, bool fx, gva_t *bad, uint32_t *error)
+{
+	uint8_t *whole = v->image;
+	uint32_t size = xstate_size(mask);
+	uint64_t bv = xstate_bv(image) & mask, old_bv = 0;
+
+	__builtin_memset(whole, 0, size);
+	xstate_copy(whole, image, bv);
+	if (!user_write(v, va, whole, fx ? XSTATE_HEADER : XSTATE_LEGACY, bad, error))
+		return false;
+	if (fx)
+		return true;
+	if (!user_read(v, va + XSTATE_HEADER, &old_bv, 8, bad, error))
+		return false;
+	bv |= old_bv & ~mask;
+	return user_write(v, va + XSTATE_HEADER, &bv, 8, bad, error) && user_write(v, va + 576, whole + 576, size - 576, bad, error);
+}
+
+/* The same to kernel memory, where Linux looks at XSTATE_BV: as xsaveopt does it. */
+static void save_to_kernel(gva_t va, const uint8_t *image, uint64_t mask, bool fx)
+{
+	uint8_t *to = k_linear(va, xstate_size(mask));
+	uint64_t bv = xstate_bv(image) & mask, old_bv = 0;
+
+	if (fx) {
+		k_write(va, image, XSTATE_LEGACY);
+	} else if (to && !(xstate_bv(to) & ~mask)) {
+		xstate_copy(to, image, bv);
+	} else {
+		k_read(va + XSTATE_HEADER, &old_bv, 8);
+		bv |= old_bv & ~mask;
+		k_write(va, image, XSTATE_LEGACY);
+		k_write(va + XSTATE_HEADER, &bv, 8);
+		k_write(va + 576, image + 576, xstate_size(mask) - 576);
+	}
+}
+
 /* xsave and friends: the memory operand is kernel memory, or user memory for a signal frame. */
 void state_save(struct vcpu *v, struct gregs *g, const struct insn *in)
 {
 	gva_t va = insn_ea(in, g), bad;
-	uint64_t mask = in->op == OP_FXSAVE ? 3 : pair(g) & v->xcr0;
-	uint32_t size = in->op == OP_FXSAVE ? 512 : xstate_size(mask), error = 0;
-	uint8_t *hdr = v->stage + 512;
-	uint64_t bv;
-
-	if (v->fpu_in)
-		fpu_save(v);
-	/* From here on the stage is the truth; a resume loads it back. */
-	__builtin_memcpy(&bv, hdr, 8);
-	if (state_in_user(in, va)) {
-		uint64_t new_bv = bv & mask;
-		bool ok = user_write(v, va, v->stage, 512, &bad, &error);
-		if (ok && in->op == OP_XSAVE) {
-			uint64_t old_bv = 0;
-			ok = user_read(v, va + 512, &old_bv, 8, &bad, &error);
-			new_bv |= old_bv & ~mask;
-			ok = ok && user_write(v, va + 512, &new_bv, 8, &bad, &error) &&
-			     user_write(v, va + 576, v->stage + 576, size - 576, &bad, &error);
-		}
-		if (!ok) {
-			g->rip = in->va;
-			inject_pf(v, g, 0, bad, error);
-			return;
-		}
-		g->rip = next_rip(in);
-		return;
-	}
-	k_write(va, v->stage, 512);
-	if (in->op == OP_XSAVE) {
-		uint64_t old_bv = 0;
-		k_read(va + 512, &old_bv, 8);
-		uint64_t new_bv = (bv & mask) | (old_bv & ~mask);
-		k_write(va + 512, &new_bv, 8);
-		if (size > 576)
-			k_write(va + 576, v->stage + 576, size - 576);
-	}
-	g->rip = next_rip(in);
-}
-
-static bool image_ok(struct vcpu *v, const uint8_t *image, bool fx)
-{
-	uint64_t bv, comp;
-	uint32_t mxcsr;
-
-	__builtin_memcpy(&mxcsr, image + 24, 4);
-	if (mxcsr & ~0x2ffffu)
-		return false;
-	if (fx)
-		return true;
-	__builtin_memcpy(&bv, image + 512, 8);
-	__builtin_memcpy(&comp, image + 520, 8);
-	return !(bv & ~v->xcr0) && !comp;
-}
-
-void state_restore(struct vcpu *v, struct gregs *g, const struct insn *in)
-{
-	static uint8_t image[MAX_VCPUS][XSTATE_MAX] __attribute__((aligned(64)));
-	uint8_t *img = image[v->id];
-	gva_t va = insn_ea(in, g), bad;
-	bool fx = in->op == OP_FXRSTOR, user = state_in_user(in, va);
+	bool fx = in->op == OP_FXSAVE;
 	uint64_t mask = fx ? 3 : pair(g) & v->xcr0;
-	uint32_t size = fx ? 512 : xstate_size(v->xcr0), error = 0;
+	uint32_t error = 0;
+	const uint8_t *image = fpu_image(v);
 
-	__builtin_memset(img, 0, XSTATE_MAX);
-	if (user && !user_read(v, va, img, size, &bad, &error)) {
+	if (!state_in_user(in, va)) {
+		save_to_kernel(va, image, mask, fx);
+	} else if (!save_to_user(v, va, image, mask, fx, &bad, &error)) {
 		g->rip = in->va;
 		inject_pf(v, g, 0, bad, error);
 		return;
 	}
-	if (!user && !k_read(va, img, size)) {
-		g->rip = in->va;
-		inject_pf(v, g, 0, va, 0);
-		return;
+	g->rip = next_rip(in);
+}
+
+/* Take the components of mask from an image into the stage. False: #GP, nothing is taken. */
+static bool take(struct vcpu *v, const uint8_t *img, uint64_t mask, bool fx)
+{
+	uint64_t bv = 3, comp = 0;
+	uint32_t mxcsr, saved;
+
+	__builtin_memcpy(&mxcsr, img + 24, 4);
+	if (!fx) {
+		__builtin_memcpy(&bv, img + XSTATE_HEADER, 8);
+		__builtin_memcpy(&comp, img + XSTATE_HEADER + 8, 8);
 	}
-	if (!image_ok(v, img, fx)) {
+	if (mxcsr & ~0x2ffffu || bv & ~v->xcr0 || comp)
+		return false;
+	if ((mask & v->xcr0) == v->xcr0) {
+		v->fpu_in = NULL;
+		xstate_copy(v->stage, img, bv & mask);
+	} else { /* what is outside the mask stays */
+		uint64_t old_bv;
+		fpu_save(v);
+		old_bv = xstate_bv(v->stage);
+		__builtin_memcpy(&saved, v->stage + 24, 4);
+		if (mask & 1) {
+			__builtin_memcpy(v->stage, img, 24);
+			__builtin_memcpy(v->stage + 32, img + 32, 128);
+		}
+		if (mask & 2)
+			__builtin_memcpy(v->stage + 160, img + 160, 256);
+		if (!(mask & 6))
+			mxcsr = saved;
+		xstate_components(v->stage, img, bv & mask);
+		*(uint64_t *)(v->stage + XSTATE_HEADER) = (old_bv & ~mask) | (bv & mask);
+	}
+	__builtin_memcpy(v->stage + 24, &mxcsr, 4);
+	return true;
+}
+
+void state_restore(struct vcpu *v, struct gregs *g, const struct insn *in)
+{
+	gva_t va = insn_ea(in, g), bad = va;
+	bool fx = in->op == OP_FXRSTOR, user = state_in_user(in, va);
+	uint64_t mask = fx ? 3 : pair(g) & v->xcr0;
+	uint32_t size = fx ? 512 : xstate_size(v->xcr0), error = 0;
+	const uint8_t *img = user ? NULL : k_linear(va, size);
+
+	if (!img) {
+		img = v->image;
+		if (user ? !user_read(v, va, v->image, size, &bad, &error) : !k_read(va, v->image, size)) {
+			g->rip = in->va;
+			inject_pf(v, g, 0, bad, error);
+			return;
+		}
+	}
+	if (!take(v, img, mask, fx)) {
 		g->rip = in->va;
 		inject_gp(v, g, 0, 0);
 		return;
 	}
-	uint64_t bv = 3, old_bv;
-	if (!fx)
-		__builtin_memcpy(&bv, img + 512, 8);
-	if (v->fpu_in) {
-		/* Components outside the mask stay: fetch them first, unless all are replaced. */
-		if ((mask & v->xcr0) != v->xcr0)
-			fpu_save(v);
-		v->fpu_in = NULL;
-	}
-	__builtin_memcpy(&old_bv, v->stage + 512, 8);
-	if (mask & 1)
-		__builtin_memcpy(v->stage, img, 24), __builtin_memcpy(v->stage + 32, img + 32, 128);
-	if (mask & 6)
-		__builtin_memcpy(v->stage + 24, img + 24, 8);
-	if (mask & 2)
-		__builtin_memcpy(v->stage + 160, img + 160, 256);
-	if (!fx && size > 576 && (mask & ~3ull) == (v->xcr0 & ~3ull))
-		__builtin_memcpy(v->stage + 576, img + 576, size - 576);
-	old_bv = (old_bv & ~mask) | (bv & mask);
-	__builtin_memcpy(v->stage + 512, &old_bv, 8);
 	g->rip = next_rip(in);
 }

@@ -322,6 +322,17 @@ static bool string_copy(struct vcpu *v, struct gregs *g, const struct insn *in)
 	return true;
 }
 
+static void fill(uint8_t *p, unsigned size, uint64_t n, uint64_t val)
+{
+	if (size == 8)
+		asm volatile("rep stosq" : "+D"(p), "+c"(n) : "a"(val) : "memory");
+	else if (size == 1)
+		asm volatile("rep stosb" : "+D"(p), "+c"(n) : "a"(val) : "memory");
+	else
+		for (; n; n--, p += size)
+			mem_store(p, size, val);
+}
+
 static bool string_store(struct vcpu *v, struct gregs *g, const struct insn *in)
 {
 	uint64_t left = in->rep ? g->r[RCX] : 1;
@@ -343,8 +354,7 @@ static bool string_store(struct vcpu *v, struct gregs *g, const struct insn *in)
 				fault(v, g, in, user, error);
 				return false;
 			}
-			for (uint64_t i = 0; i < n; i++)
-				mem_store(p + i * in->size, in->size, g->r[RAX]);
+			fill(p, in->size, n, g->r[RAX]);
 		}
 		g->r[RDI] += n * in->size;
 		left -= n;

@@ -79,7 +79,7 @@ static void wake(struct vcpu *v, struct uproc *u)
 	if (other && !atomic_load(&old->s->u_sleeps) && atomic_load(&old->s->turn) == TURN_K) {
 		STAT(u_switches);
 		old->s->next = u->slot;
-		old->s->cmd = UCMD_HANDOFF;
+		old->s->cmd = UCMD_HANDOFF | (atomic_load(&u->s->u_sleeps) ? UCMD_RING : 0);
 		atomic_store(&old->s->turn, TURN_U);
 		old->handing_off = true;
 		/* It may have fallen asleep meanwhile: it must hear of its last duty all the same. */
@@ -134,55 +134,97 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 	return ok;
 }
 
-void fpu_save(struct vcpu *v)
+static uint8_t *xarea(struct uproc *u)
+{
+	return (uint8_t *)u->s + USHARE_XAREA;
+}
+
+const uint8_t *fpu_image(struct vcpu *v)
 {
 	struct uproc *u = v->fpu_in;
 
 	if (!u)
-		return;
-	STAT(fpu_save);
-	u->s->xmask = xcr0_allowed();
-	if (user_run(v, u, UCMD_XSAVE)) {
-		const uint64_t *from = (void *)((uint8_t *)u->s + USHARE_XAREA);
-		uint64_t *to = (void *)v->stage;
-		for (unsigned i = 0, n = xstate_size(xcr0_allowed()) / 8; i < n; i++)
-			to[i] = from[i];
+		return v->stage;
+	if (!u->fpu_saved) {
+		STAT(fpu_save);
+		u->s->xmask = xcr0_allowed();
+		u->fpu_saved = user_run(v, u, UCMD_XSAVE | (xstate_inuse_known() ? UCMD_XINUSE : 0));
+		if (!u->fpu_saved) { /* dead */
+			v->fpu_in = NULL;
+			return v->stage;
+		}
 	}
+	return xarea(u);
+}
+
+void fpu_save(struct vcpu *v)
+{
+	const uint8_t *image = fpu_image(v);
+
+	if (image != v->stage)
+		xstate_copy(v->stage, image, xstate_bv(image));
 	v->fpu_in = NULL;
 }
 
-/* Put the staged vector state where U's stub loads it. Hostile or broken headers were refused when the stage was written. */
-static void fpu_stage_to(struct vcpu *v, struct uproc *u)
+/*
+ * Put the staged vector state where U's stub loads it, unless its registers have it already: the guest kernel mostly gives
+ * back to a thread what it has saved of it. Returns the command for the stub. Hostile or broken headers were refused when
+ * the stage was written.
+ */
+static uint32_t fpu_stage_to(struct vcpu *v, struct uproc *u)
 {
-	uint64_t *to = (void *)((uint8_t *)u->s + USHARE_XAREA);
-	const uint64_t *from = (void *)v->stage;
-
-	STAT(fpu_load);
-	for (unsigned i = 0, n = xstate_size(xcr0_allowed()) / 8; i < n; i++)
-		to[i] = from[i];
-	u->s->xmask = xcr0_allowed();
 	v->fpu_in = u;
+	if (u->fpu_saved && xstate_same(v->stage, xarea(u)))
+		return 0;
+	STAT(fpu_load);
+	xstate_copy(xarea(u), v->stage, xstate_bv(v->stage));
+	u->s->xmask = xcr0_allowed();
+	return UCMD_XRSTOR;
 }
 
 static const uint8_t ur_index[16] = {UR_RAX, UR_RCX, UR_RDX, UR_RBX, UR_RSP, UR_RBP, UR_RSI, UR_RDI,
 				     UR_R8,  UR_R9,  UR_R10, UR_R11, UR_R12, UR_R13, UR_R14, UR_R15};
 
-static void put_regs(struct ushare *s, const struct gregs *g)
+static uint64_t user_flags(uint64_t flags)
 {
+	return (flags & ~(uint64_t)FL_IOPL) | FL_IF | 2;
+}
+
+/* Words that have their value already are left alone: their cache line need not travel. */
+static inline void put(uint64_t *to, uint64_t val)
+{
+	if (*to != val)
+		*to = val;
+}
+
+static void put_regs(struct ushare *s, const struct gregs *g, uint64_t host_rip, bool fast)
+{
+	if (fast) {
+		s->rax = g->r[RAX];
+		s->rcx = g->rip;
+		s->rip = host_rip;
+		s->efl = user_flags(g->rflags);
+	} else {
+		put(&s->regs[UR_RAX], g->r[RAX]);
+		put(&s->regs[UR_RCX], g->r[RCX]);
+		put(&s->regs[UR_R11], g->r[R11]);
+		put(&s->regs[UR_RIP], host_rip);
+		put(&s->regs[UR_EFL], user_flags(g->rflags));
+	}
 	for (int i = 0; i < 16; i++)
-		s->regs[ur_index[i]] = g->r[i];
-	s->regs[UR_RIP] = g->rip;
-	s->regs[UR_EFL] = (g->rflags & ~(uint64_t)FL_IOPL) | FL_IF | 2;
+		if (i != RAX && i != RCX && i != R11)
+			put(&s->regs[ur_index[i]], g->r[i]);
 }
 
 static void get_regs(struct uproc *u, struct gregs *g)
 {
 	struct ushare *s = u->s;
+	bool call = s->why == WHY_SYSCALL;
 
 	for (int i = 0; i < 16; i++)
 		g->r[i] = s->regs[ur_index[i]];
-	g->rip = upatch_to_guest(u, s->regs[UR_RIP]);
-	g->rflags = (s->regs[UR_EFL] & ~(uint64_t)FL_IOPL) | FL_IF | 2;
+	g->rip = call ? s->rip : upatch_to_guest(u, s->regs[UR_RIP]);
+	g->rflags = user_flags(call ? s->efl : s->regs[UR_EFL]);
 }
 
 /* The GS bases of user and kernel; swapped: the kernel's is to be the active one. */
@@ -204,15 +246,17 @@ static uint32_t put_segments(struct vcpu *v, struct uproc *u, uint64_t gs_base)
 {
 	uint32_t cmd = u->fs_base != v->fs_base || u->gs_base != gs_base ? UCMD_BASES : 0;
 
-	u->s->regs[UR_CSGSFS] = v->user_cs;
+	put(&u->s->regs[UR_CSGSFS], v->user_cs);
 	for (int i = 0; i < 4; i++) {
 		uint16_t sel = v->sel[sel_index[i]];
 		if (sel != u->seg[i])
 			cmd |= UCMD_SEGS | UCMD_BASES; /* loading a selector changes its base */
-		u->s->seg[i] = u->seg[i] = sel;
+		if (u->s->seg[i] != sel)
+			u->s->seg[i] = sel;
+		u->seg[i] = sel;
 	}
-	u->s->fsbase = v->fs_base;
-	u->s->gsbase = gs_base;
+	put(&u->s->fsbase, v->fs_base);
+	put(&u->s->gsbase, gs_base);
 	return cmd;
 }
 
@@ -337,10 +381,10 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g, struc
 	struct ushare *s = u->s;
 	uint32_t why = s->why, trapno = (uint32_t)s->regs[UR_TRAPNO], error = (uint32_t)s->regs[UR_ERR];
 
-	if (why == WHY_DONE || why == U_SIG_KICK)
+	if (why == WHY_DONE || why == WHY_KICKED || why == U_SIG_KICK)
 		return false;
 	if (why == WHY_SYSCALL) {
-		gva_t ret = upatch_return(u, s->regs[UR_RIP]);
+		gva_t ret = upatch_return(u, g->rip);
 		if (!ret) { /* guest code jumped into the stub or a trampoline that is not its own */
 			inject_gp(v, g, 3, 0);
 			return true;
@@ -473,16 +517,15 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			u->queued = 0;
 			cmd |= UCMD_BATCH;
 		}
-		if (!v->fpu_in) {
-			fpu_stage_to(v, u);
-			cmd |= UCMD_XRSTOR;
-		}
-		put_regs(u->s, g);
-		u->s->regs[UR_RIP] = upatch_to_host(u, g->rip);
+		if (!v->fpu_in)
+			cmd |= fpu_stage_to(v, u);
+		u->fpu_saved = false;
+		bool fast = !step && v->user_cs == SEL_USER_CS && fast_return(g);
+		if (fast)
+			cmd |= UCMD_FAST;
+		put_regs(u->s, g, upatch_to_host(u, g->rip), fast);
 		if (step)
 			u->s->regs[UR_EFL] |= FL_TF;
-		else if (fast_return(g) && v->user_cs == SEL_USER_CS)
-			cmd |= UCMD_FAST;
 		STAT(u_enter);
 		atomic_store_explicit(&u->s->kick, 0, memory_order_relaxed); /* published with the turn */
 		atomic_store_explicit(&v->in_user, u, memory_order_relaxed); /* for signals of this thread */
@@ -495,6 +538,11 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			v->fpu_in = NULL;
 			inject_gp(v, g, 3, 0);
 			break;
+		}
+		if (u->s->why == WHY_KICKED) {
+			if (step)
+				watch_end(v, g, false);
+			continue;
 		}
 		get_regs(u, g);
 		get_segments(v, u);

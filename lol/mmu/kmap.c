@@ -8,6 +8,7 @@
  * and low image addresses are user addresses in theirs.  User pages are never
  * mapped here.
  */
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -81,18 +82,29 @@ void *k_ptr(gva_t va)
 	return ram_ptr(&ram, w.gpa, 1);
 }
 
+/* The sizes that frames, gates and descriptors have are worth their own moves. */
+static void move(void *to, const void *from, size_t n)
+{
+	if (n == 8)
+		__builtin_memcpy(to, from, 8);
+	else
+		memcpy(to, from, n);
+}
+
 static bool k_copy(gva_t va, uint8_t *buf, size_t n, bool write)
 {
+	uint8_t *linear = k_linear(va, n);
+
+	if (linear) {
+		move(write ? linear : buf, write ? buf : linear, n);
+		return true;
+	}
 	while (n) {
 		size_t m = MIN(n, PAGE_SIZE - (va & (PAGE_SIZE - 1)));
 		uint8_t *p = k_ptr(va);
 		if (!p)
 			return false;
-		for (size_t i = 0; i < m; i++)
-			if (write)
-				p[i] = buf[i];
-			else
-				buf[i] = p[i];
+		move(write ? p : buf, write ? buf : p, m);
 		va += m;
 		buf += m;
 		n -= m;

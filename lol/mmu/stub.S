@@ -4,9 +4,9 @@
  * address space with it, can read it, and can jump to any byte of it with any
  * registers; none of that may gain it anything:
  *
- *  - The filter (usandbox.c) lets system calls through at three instructions
+ *  - The filter (usandbox.c) lets system calls through at few instructions
  *    only: the one that runs K's batch (each call must carry the secret in
- *    argument bits), and futex wait and wake on turn and bells.
+ *    argument bits), futex wait and wake on turn and bells, and sched_yield.
  *  - The secret is in registers and in the batch only while the stub runs it;
  *    the batch is wiped and the registers are cleared before guest code runs.
  *    A kick that arrives meanwhile wipes the registers in its signal frame and
@@ -22,6 +22,7 @@
 #define QUICK_LOOKS 2000
 #define NR_futex 202
 #define NR_munmap 11
+#define NR_sched_yield 24
 #define NR_seccomp 317
 #define UC_GREGS 40
 #define UC_FPREGS 0xe0
@@ -61,7 +62,7 @@ stub_begin:
 	mov	%rsp, UREG(UR_RSP)
 	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
 	pushfq
-	popq	UREG(UR_EFL)
+	popq	US(US_EFL)
 	pushq	$2
 	popfq
 	mov	%r8, UREG(UR_R8)
@@ -77,7 +78,7 @@ stub_begin:
 	mov	%rbx, UREG(UR_RBX)
 	mov	%rdx, UREG(UR_RDX)
 	mov	%rax, UREG(UR_RAX)
-	mov	%rcx, UREG(UR_RIP)
+	mov	%rcx, US(US_RIP)
 	mov	$WHY_SYSCALL, %r14d
 	jmp	stub_post
 
@@ -135,7 +136,8 @@ in_stub:
 	jae	2f
 	cmp	$(stub_resume - stub_begin), %rcx
 	jb	2f
-	/* About to enter guest code: its registers are still whole in the slice. */
+	/* About to enter guest code: K still knows its registers. */
+	mov	$WHY_KICKED, %r14d
 	jmp	restore_fpu
 2:	/* Anywhere else the kick has nothing to interrupt: go on. */
 	mov	UC_FPREGS(%rbx), %rdi
@@ -187,13 +189,27 @@ stub_post:
 	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
 	mov	%r14d, US(US_WHY)
 	rdfsbase %rax
+	cmp	%rax, US(US_FSBASE)
+	je	1f
 	mov	%rax, US(US_FSBASE)
-	rdgsbase %rax
+1:	rdgsbase %rax
+	cmp	%rax, US(US_GSBASE)
+	je	1f
 	mov	%rax, US(US_GSBASE)
-	mov	%ds, US(US_SEGS)
-	mov	%es, US(US_SEGS + 2)
-	mov	%fs, US(US_SEGS + 4)
-	mov	%gs, US(US_SEGS + 6)
+1:	mov	%gs, %eax
+	mov	%fs, %ecx
+	shl	$16, %eax
+	or	%ecx, %eax
+	mov	%es, %ecx
+	shl	$16, %rax
+	or	%rcx, %rax
+	mov	%ds, %ecx
+	shl	$16, %rax
+	or	%rcx, %rax
+	cmp	%rax, US(US_SEGS)
+	je	1f
+	mov	%rax, US(US_SEGS)
+1:
 	mov	$TURN_K, %eax
 	xchg	%eax, US(US_TURN)
 	cmpl	$0, US(US_K_SLEEPS)
@@ -246,6 +262,8 @@ stub_sys_wait:
 stub_handoff:
 	mov	$TURN_K, %eax
 	xchg	%eax, US(US_TURN)
+	test	$UCMD_RING, %ebp
+	jz	stub_yield
 	lea	(us_base + USHARE_SIZE)(%rip), %rdi
 	mov	US(US_NEXT), %eax
 	and	$(MAX_U - 1), %eax
@@ -259,6 +277,23 @@ stub_handoff:
 	syscall
 	.globl stub_sys_ring
 stub_sys_ring:
+
+/*
+ * Stay ready to run for a while: two programs that talk to each other take turns by yielding the CPU, which costs a
+ * third of going to sleep and being woken.
+ */
+stub_yield:
+	mov	US(US_SPIN), %r12d
+	shr	$7, %r12d
+	jz	stub_sleep
+1:	mov	$NR_sched_yield, %eax
+	syscall
+	.globl stub_sys_yield
+stub_sys_yield:
+	cmpl	$TURN_U, US(US_TURN)
+	je	3f
+	dec	%r12d
+	jnz	1b
 	jmp	stub_sleep
 
 3:	movl	$0, US(US_U_SLEEPS)
@@ -324,7 +359,17 @@ after_batch:
 	mov	(us_base + US_XMASK + 4)(%rip), %edx
 	test	$UCMD_XSAVE, %ebp
 	jz	1f
-	xsave64	(%rdi)
+	movq	$0, 512(%rdi)
+	test	$UCMD_XINUSE, %ebp
+	jz	8f
+	mov	$1, %ecx
+	xgetbv
+	or	$3, %eax
+	and	US(US_XMASK), %eax
+	and	(us_base + US_XMASK + 4)(%rip), %edx
+8:	xsave64	(%rdi)
+	mov	US(US_XMASK), %eax
+	mov	(us_base + US_XMASK + 4)(%rip), %edx
 1:	test	$UCMD_XRSTOR, %ebp
 	jz	2f
 	xrstor64 (%rdi)
@@ -333,7 +378,7 @@ after_batch:
 	mov	$WHY_DONE, %r14d
 	jmp	stub_post
 stub_kicked:
-	mov	$U_SIG_KICK, %r14d
+	mov	$WHY_KICKED, %r14d
 	jmp	stub_post
 
 /*
@@ -354,14 +399,17 @@ stub_resume:
 	load_guest_registers
 	iretq
 
-/* The same by a plain jump: rcx and r11 are whatever a system call leaves there. */
+/* Back from a system call by a plain jump: rcx and r11 are rip and the flags, as syscall leaves them. */
 stub_resume_fast:
 	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
 	load_guest_registers
-	pushq	UREG(UR_EFL)
+	mov	US(US_RAX), %rax
+	mov	US(US_RCX), %rcx
+	pushq	US(US_EFL)
 	popfq
+	mov	US(US_EFL), %r11
 	mov	UREG(UR_RSP), %rsp
-	jmp	*UREG(UR_RIP)
+	jmp	*US(US_RIP)
 stub_resume_end:
 
 /*
@@ -420,5 +468,5 @@ stub_end:
 	.balign 8
 	.globl stub_table
 stub_table:
-	.quad	stub_handler, stub_restorer, stub_start, stub_sys_batch, stub_sys_wait, stub_sys_wake, stub_sys_ring
+	.quad	stub_handler, stub_restorer, stub_start, stub_sys_batch, stub_sys_wait, stub_sys_wake, stub_sys_ring, stub_sys_yield
 	.section .note.GNU-stack, "", @progbits

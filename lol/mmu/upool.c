@@ -107,6 +107,7 @@ static bool start(struct vcpu *v, struct uproc *u)
 	for (int i = 0; i < 4; i++)
 		u->seg[i] = 0;
 	u->fs_base = u->gs_base = 0;
+	u->fpu_saved = false;
 	u->maps = 0;
 	STAT(u_created);
 	/* Its first word says that it has taken its filter. */

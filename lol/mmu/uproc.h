@@ -39,6 +39,7 @@ struct uproc {
 	uint16_t seg[4];  /* ds es fs gs that its thread has */
 	uint64_t fs_base, gs_base; /* likewise */
 	bool alive;
+	bool fpu_saved;   /* its vector registers are what its slice's XSAVE area has: no guest code has run since */
 	bool handing_off; /* has been told to ring another's bell, may not have done so yet */
 	bool stepping;    /* guest code single-steps: no rewritten copies */
 	bool stale_copies; /* a copy that it maps is no longer the page's content */

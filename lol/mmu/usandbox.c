@@ -8,7 +8,8 @@
  *  - at stub_sys_batch: mmap, munmap, mprotect with the secret in the argument
  *    bits that the kernel ignores (mmap: upper halves of prot, flags and fd;
  *    munmap: arguments 3 and 4; mprotect: arguments 4 and 5);
- *  - at stub_sys_wait, stub_sys_wake, stub_sys_ring: futex wait on a bell, wake on the own turn word, wake on a bell.
+ *  - at stub_sys_wait, stub_sys_wake, stub_sys_ring: futex wait on a bell, wake on the own turn word, wake on a bell;
+ *  - at stub_sys_yield: sched_yield.
  *
  * Everything else is SIGSYS: a guest system call.
  */
@@ -133,6 +134,9 @@ unsigned usandbox_filter(struct sock_filter *f, const uint64_t secret[4])
 		allow(&e);
 		e.f[other].jf = (uint8_t)(e.n - other - 1);
 	}
-	op(&e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
+	load(&e, IP_LO);
+	demand(&e, (uint32_t)stub_table[STUB_SYS_YIELD]);
+	demand_word(&e, offsetof(struct seccomp_data, nr), SYS_sched_yield);
+	allow(&e);
 	return e.n;
 }

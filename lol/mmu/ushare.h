@@ -43,6 +43,7 @@
 /* why (U to K): the host signal, or */
 #define WHY_DONE 0     /* commands done, guest code did not run */
 #define WHY_SYSCALL 100 /* a system call from a trampoline, no signal */
+#define WHY_KICKED 101  /* a kick came before guest code was entered: its registers are as K gave them */
 
 /* cmd (K to U) */
 #define UCMD_BATCH 1
@@ -50,34 +51,44 @@
 #define UCMD_XRSTOR 4
 #define UCMD_BASES 8
 #define UCMD_RESUME 16
-#define UCMD_FAST 64    /* with RESUME: rcx and r11 need not be kept apart from rip and flags, so no iretq */
+#define UCMD_FAST 64    /* with RESUME: back from a system call, with rax, rip and efl of the first line, by a jump */
 #define UCMD_SEGS 128   /* with BASES: load ds, es, fs, gs */
-#define UCMD_HANDOFF 32 /* alone: wake the U whose bell is named, then sleep; nothing is reported */
+#define UCMD_XINUSE 256 /* with XSAVE: only what is not in its initial state */
+#define UCMD_HANDOFF 32 /* alone: make room for another U of this CPU; nothing is reported */
+#define UCMD_RING 512   /* with HANDOFF: that U sleeps, ring its bell */
 
 #define U_SIG_KICK 10 /* SIGUSR1 */
 
-/* offsets in struct ushare, checked by static asserts in ushare users */
+/*
+ * Offsets in struct ushare, checked by static asserts below.  A cache line on its way from one CPU to the other takes 50
+ * to 300 ns, so the first line has all that a system call changes but the registers that it passes, and nobody writes what
+ * has that value already.
+ */
 #define US_TURN 0
 #define US_U_SLEEPS 4
 #define US_K_SLEEPS 8
 #define US_WHY 12
 #define US_CMD 16
-#define US_BATCH_N 20
-#define US_BATCH_I 24
-#define US_BATCH_ERR 28
-#define US_SPIN 32
-#define US_XMASK 40
-#define US_FSBASE 48
-#define US_GSBASE 56
+#define US_KICK 20
+#define US_RAX 24
+#define US_RIP 32
+#define US_EFL 40
+#define US_BACK 48
+#define US_RCX 56
 #define US_REGS 64
+#define US_SEGS 248
 #define US_SI_ARCH 256
 #define US_DEAD 260
 #define US_SLOT 264
 #define US_NEXT 268
-#define US_BACK 280
-#define US_KICK 272
-#define US_SEGS 288
-#define US_CALL_ADDR 296
+#define US_BATCH_N 272
+#define US_BATCH_I 276
+#define US_BATCH_ERR 280
+#define US_SPIN 284
+#define US_XMASK 288
+#define US_FSBASE 296
+#define US_GSBASE 304
+#define US_CALL_ADDR 312
 
 /* index in regs[]: the order of the host's gregset_t, so that the handler copies in one go */
 #define UR_R8 0
@@ -116,23 +127,23 @@ struct ushare {
 	_Atomic uint32_t k_sleeps; /* K sleeps on turn, likewise */
 	uint32_t why;              /* [U] */
 	uint32_t cmd;              /* [K] */
+	_Atomic uint32_t kick;     /* [K] do not enter guest code: K has an interrupt for it */
+	uint64_t rax;              /* [K] UCMD_FAST: the result of the system call */
+	uint64_t rip, efl;         /* [U] WHY_SYSCALL: number of the site, flags; [K] UCMD_FAST: where to go on, flags */
+	uint64_t back;             /* [K] where the trampoline that U is resumed in leads to */
+	uint64_t rcx;              /* [K] UCMD_FAST: rip as the guest knows it */
+	uint64_t regs[UR_COUNT];   /* [U] at an event, [K] at a resume; rax, rcx, r11, rip and flags not in the fast forms */
+	uint16_t seg[4];           /* [U] at an event, [K] for UCMD_SEGS: ds es fs gs */
+	uint32_t sys_arch;         /* [U] AUDIT_ARCH of a trapped system call */
+	_Atomic uint32_t dead;     /* [zygote] the process has ended */
+	uint32_t slot;             /* [K] number of the bell */
+	uint32_t next;             /* [K] UCMD_HANDOFF: whose bell to ring */
 	uint32_t batch_n;          /* [K] operations queued */
 	uint32_t batch_i;          /* [U] next operation */
 	int32_t batch_err;         /* [U] first failed one's errno, negative, or 0 */
 	uint32_t spin;             /* [K] iterations to spin before sleeping */
-	uint32_t pad;
 	uint64_t xmask;            /* [K] features for XSAVE/XRSTOR */
 	uint64_t fsbase, gsbase;   /* [K] and [U] */
-	uint64_t regs[UR_COUNT];   /* [U] at an event, [K] at a resume */
-	char pad2[US_SI_ARCH - US_REGS - UR_COUNT * 8];
-	uint32_t sys_arch;          /* [U] AUDIT_ARCH of a trapped system call */
-	_Atomic uint32_t dead;     /* [zygote] the process has ended */
-	uint32_t slot;             /* [K] number of the bell */
-	uint32_t next;             /* [K] UCMD_HANDOFF: whose bell to ring */
-	_Atomic uint32_t kick;     /* [K] do not enter guest code: K has an interrupt for it */
-	uint32_t pad3;
-	uint64_t back;             /* [K] where the trampoline that U is resumed in leads to */
-	uint16_t seg[4];           /* [U] at an event, [K] for UCMD_SEGS: ds es fs gs */
 	uint64_t call_addr;        /* [U] what the host says about a trapped system call's place */
 };
 
@@ -140,21 +151,29 @@ struct ubatch_op {
 	uint64_t nr, arg[6], pad;
 };
 
-_Static_assert(offsetof(struct ushare, spin) == US_SPIN, "layout");
-_Static_assert(offsetof(struct ushare, xmask) == US_XMASK, "layout");
-_Static_assert(offsetof(struct ushare, fsbase) == US_FSBASE, "layout");
+_Static_assert(offsetof(struct ushare, why) == US_WHY, "layout");
+_Static_assert(offsetof(struct ushare, cmd) == US_CMD, "layout");
+_Static_assert(offsetof(struct ushare, kick) == US_KICK, "layout");
+_Static_assert(offsetof(struct ushare, rax) == US_RAX, "layout");
+_Static_assert(offsetof(struct ushare, rip) == US_RIP, "layout");
+_Static_assert(offsetof(struct ushare, efl) == US_EFL, "layout");
+_Static_assert(offsetof(struct ushare, back) == US_BACK, "layout");
+_Static_assert(offsetof(struct ushare, rcx) == US_RCX, "layout");
 _Static_assert(offsetof(struct ushare, regs) == US_REGS, "layout");
+_Static_assert(offsetof(struct ushare, seg) == US_SEGS, "layout");
 _Static_assert(offsetof(struct ushare, sys_arch) == US_SI_ARCH, "layout");
 _Static_assert(offsetof(struct ushare, dead) == US_DEAD, "layout");
 _Static_assert(offsetof(struct ushare, next) == US_NEXT, "layout");
-_Static_assert(offsetof(struct ushare, kick) == US_KICK, "layout");
-_Static_assert(offsetof(struct ushare, back) == US_BACK, "layout");
-_Static_assert(offsetof(struct ushare, seg) == US_SEGS, "layout");
+_Static_assert(offsetof(struct ushare, batch_n) == US_BATCH_N, "layout");
+_Static_assert(offsetof(struct ushare, spin) == US_SPIN, "layout");
+_Static_assert(offsetof(struct ushare, xmask) == US_XMASK, "layout");
+_Static_assert(offsetof(struct ushare, fsbase) == US_FSBASE, "layout");
+_Static_assert(offsetof(struct ushare, gsbase) == US_GSBASE, "layout");
 _Static_assert(offsetof(struct ushare, call_addr) == US_CALL_ADDR, "layout");
 _Static_assert(MAX_U * 4 <= 4096, "one page of bells");
 
 /* Addresses in the stub, for the zygote: see stub.S. */
-enum { STUB_HANDLER, STUB_RESTORER, STUB_START, STUB_SYS_BATCH, STUB_SYS_WAIT, STUB_SYS_WAKE, STUB_SYS_RING };
+enum { STUB_HANDLER, STUB_RESTORER, STUB_START, STUB_SYS_BATCH, STUB_SYS_WAIT, STUB_SYS_WAKE, STUB_SYS_RING, STUB_SYS_YIELD };
 extern const uint64_t stub_table[];
 
 /* A request to the zygote over FD_ZYGOTE (K to zygote), answered by one byte 0 and a pidfd. */
