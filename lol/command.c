@@ -462,6 +462,11 @@ void command_set_console(struct command *c, struct virtio_dev *console)
 		stdin_end(c);
 }
 
+void command_signal(struct command *c, int signo)
+{
+	signalled(c, signo);
+}
+
 struct terminal *command_terminal(struct command *c)
 {
 	return c->terminal;

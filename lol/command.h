@@ -74,6 +74,9 @@ void command_set_console(struct command *c, struct virtio_dev *console);
  */
 void command_guest_stopped(struct command *c);
 
+/* As if lol-run had got this signal: the first is passed on to COMMAND. */
+void command_signal(struct command *c, int signo);
+
 struct terminal *command_terminal(struct command *c); /* for terminal_message() */
 
 #endif

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+const char *lol_program = "lol-run";
+
 /* A name with a line break or an escape sequence in it must neither make two lines nor reach the terminal. */
 static void make_one_line(char *text)
 {
@@ -51,13 +53,12 @@ int lol_error_prefix(struct lol_error *err, int code, const char *fmt, ...)
 
 int lol_fail(int status, const char *fmt, ...)
 {
-	static const char program[] = "lol-run: ";
-	char line[sizeof(program) + LOL_ERROR_MAX];
+	char line[32 + LOL_ERROR_MAX];
 	va_list args;
 
-	memcpy(line, program, sizeof(program));
+	int n = snprintf(line, 32, "%s: ", lol_program);
 	va_start(args, fmt);
-	format(line + sizeof(program) - 1, LOL_ERROR_MAX, fmt, args);
+	format(line + n, LOL_ERROR_MAX, fmt, args);
 	va_end(args);
 
 	size_t len = strlen(line);

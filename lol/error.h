@@ -2,7 +2,7 @@
 /*
  * How an error reaches the user: one line on stderr,
  *
- *   lol-run: WHAT: WHY; HINT
+ *   PROGRAM: WHAT: WHY; HINT
  *
  * what failed, why, and what to do. A unit that can fail fills a struct lol_error with "WHAT: WHY; HINT" and returns a
  * negative errno; whoever ends the program prints it. Nothing but main and the machine prints errors.
@@ -30,6 +30,8 @@ int lol_error(struct lol_error *err, int code, const char *fmt, ...) __attribute
 
 /* Put "PREFIX: " in front of the text that is already there; returns code. prefix may not point into *err. */
 int lol_error_prefix(struct lol_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+extern const char *lol_program; /* at most 20 characters */
 
 /* Print one line to stderr in one write and return status, so that main can write: return lol_fail(125, ...). */
 int lol_fail(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

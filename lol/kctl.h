@@ -102,7 +102,7 @@ struct kctl {
 	_Atomic uint32_t notify[MAX_VIRTIO]; /* [K] sets bit of the queue, [M] clears */
 	_Atomic uint32_t isr[MAX_VIRTIO];    /* [M] sets bits, [K] clears by the guest's ACK */
 	_Atomic uint32_t uart_tx_bell;       /* [K] sets 1 when it put bytes in, [M] clears before it drains */
-	_Atomic uint32_t uart_break;         /* [M] sets 1: a break comes before the bytes in uart_rx; [K] clears */
+	_Atomic uint32_t uart_break;         /* [M] key << 8 | 1: a break and this key come before the bytes in uart_rx; [K] clears */
 	_Atomic uint32_t uart_tx_wait;       /* [K] futex: K waits for room; [M] bumps */
 	_Atomic uint32_t uart_tx_held;       /* [K] sets 1: bytes wait in the chip, kick when there is room; [M] clears */
 

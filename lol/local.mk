@@ -6,15 +6,41 @@ lol_options_sources = lol/options.c lol/options_specs.c lol/options_print.c lol/
 	lol/config_file.c lol/config_file.h lol/error.c lol/error.h lol/paths.c lol/paths.h lol/types.h
 lol_paths_cppflags = -DLOL_LIBEXECDIR='"$(pkglibexecdir)"'
 
+lol_control_sources = lol/control_dir.c lol/control_dir.h lol/control_words.c lol/control_words.h
+
 bin_PROGRAMS += lol-run
 lol_run_SOURCES = $(lol_options_sources) \
+	$(lol_control_sources) \
+	lol/console_port.c lol/console_port.h lol/control.c lol/control.h lol/machine_control.c \
 	lol/main.c lol/drop_root.c lol/drop_root.h \
 	lol/bootparams.c lol/bootparams.h lol/cpio.c lol/cpio.h lol/kctl.h lol/loader.c lol/loader.h lol/machine.c lol/machine.h \
 	lol/machine_console.c lol/machine_init.c lol/machine_int.h lol/machine_net.c lol/park.c lol/park.h lol/ram.h lol/spawn.c lol/spawn.h lol/stats.c lol/vstate.h \
 	lol/mmu/ushare.h lol/mmu/zygote.h
 lol_run_CPPFLAGS = $(AM_CPPFLAGS) $(lol_paths_cppflags)
-lol_run_CFLAGS = $(AM_CFLAGS) $(MONITOR_CFLAGS) $(LIBELF_CFLAGS)
-lol_run_LDADD = $(LIBELF_LIBS)
+lol_run_CFLAGS = $(AM_CFLAGS) $(MONITOR_CFLAGS) $(LIBELF_CFLAGS) $(JANSSON_CFLAGS)
+lol_run_LDADD = $(LIBELF_LIBS) $(JANSSON_LIBS)
+
+bin_PROGRAMS += lolctl
+lolctl_SOURCES = $(lol_options_sources) $(lol_control_sources) lol/control.h lol/drop_root.c lol/drop_root.h \
+	lol/lolctl.c lol/lolctl.h lol/lolctl_console.c lol/lolctl_ls.c lol/lolctl_watch.c
+lolctl_CPPFLAGS = $(AM_CPPFLAGS) $(lol_paths_cppflags)
+lolctl_CFLAGS = $(AM_CFLAGS) $(MONITOR_CFLAGS) $(JANSSON_CFLAGS)
+lolctl_LDADD = $(JANSSON_LIBS)
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-control
+TESTS += tests/unit/test-control
+endif
+tests_unit_test_control_SOURCES = tests/unit/test-control.c lol/control.c lol/control.h lol/loop.c $(lol_control_sources) \
+	$(lol_options_sources)
+tests_unit_test_control_CPPFLAGS = $(AM_CPPFLAGS) $(lol_paths_cppflags)
+tests_unit_test_control_CFLAGS = $(UNIT_CFLAGS) $(JANSSON_CFLAGS)
+tests_unit_test_control_LDADD = $(UNIT_LIBS) $(JANSSON_LIBS)
+
+fuzz_programs += tests/fuzz/fuzz-control
+tests/fuzz/fuzz-control: lol/control.c lol/control.h lol/control_words.c lol/control_words.h lol/loop.c $(lol_options_sources)
+tests/fuzz/fuzz-control: FUZZ_LIBS = $(JANSSON_LIBS)
+EXTRA_DIST += tests/fuzz/fuzz-control.c tests/fuzz/control.dict
 
 fuzz_programs += tests/fuzz/fuzz-loader
 tests/fuzz/fuzz-loader: lol/loader.c lol/loader.h lol/bootparams.c lol/bootparams.h lol/error.c lol/error.h lol/kctl.h

@@ -277,6 +277,11 @@ struct virtio_env machine_device_env(struct machine *m)
 	return device_env(m);
 }
 
+void machine_raise(struct machine *m, unsigned line)
+{
+	raise_line(m, line);
+}
+
 void machine_kick(struct machine *m)
 {
 	kick(m);
@@ -361,12 +366,16 @@ static int start(struct machine *m, struct lol_error *err)
 	if ((ret = loop_add_fd(m->loop, m->doorbell, EPOLLIN, on_doorbell, m)) ||
 	    (ret = loop_add_fd(m->loop, m->spawn.monitor_sock, EPOLLIN, on_zygote, m)))
 		return lol_error(err, ret, "epoll: %s; close some files or raise ulimit -n", strerror(-ret));
+	if ((ret = control_set_loop(m->session->control, m->loop, m)))
+		return lol_error(err, ret, "control socket: %s; close some files or raise ulimit -n", strerror(-ret));
 	return 0;
 }
 
 static void take_apart(struct machine *m)
 {
 	spawn_stop(&m->spawn);
+	machine_prompt_end(m);
+	control_set_loop(m->session->control, NULL, NULL);
 	park_fini(m);
 	for (unsigned i = 0; i < m->ndevices; i++)
 		virtio_destroy(m->devices[i]);
@@ -428,9 +437,9 @@ static int verdict(struct machine *m, int how)
 	return lol_fail(LOL_EXIT_BUG, "%s; what was flushed is on the disks", m->death);
 }
 
-static int run_once(const struct lol_options *opts)
+static int run_once(const struct lol_options *opts, struct session *session)
 {
-	struct machine m = {.opts = opts, .ram_fd = -1, .ctl_fd = -1, .ushare_fd = -1, .doorbell = -1, .k_pidfd = -1,
+	struct machine m = {.opts = opts, .session = session, .stop_timer = -1, .ram_fd = -1, .ctl_fd = -1, .ushare_fd = -1, .doorbell = -1, .k_pidfd = -1,
 			    .spawn = {.zygote = -1, .monitor_sock = -1}};
 	struct lol_error err;
 	int status;
@@ -449,10 +458,16 @@ static int run_once(const struct lol_options *opts)
 
 int machine_run(const struct lol_options *opts)
 {
-	int status;
+	struct session session;
+	struct lol_error err;
+	int status = -1;
 
-	do
-		status = run_once(opts);
-	while (status == -1);
+	if (session_create(&session, opts, &machine_console_ops, &err))
+		status = lol_fail(LOL_EXIT_USAGE, "%s", err.text);
+	while (status == -1) {
+		status = run_once(opts, &session);
+		session.restarts++;
+	}
+	session_destroy(&session);
 	return status;
 }

@@ -29,8 +29,10 @@ static size_t show(struct machine *m, const uint8_t *bytes, size_t n)
 {
 	if (m->terminal)
 		return terminal_write(m->terminal, bytes, n);
-	if (m->console_open || (m->command && m->opts->verbosity > 0)) {
-		ssize_t w = write(m->console_open ? m->console_fd : 2, bytes, n);
+	if (m->session->port)
+		return console_port_write(m->session->port, bytes, n);
+	if (m->command && m->opts->verbosity > 0) {
+		ssize_t w = write(2, bytes, n);
 		return w < 0 ? (errno == EAGAIN || errno == EINTR ? 0 : n) : (size_t)w;
 	}
 	return n;
@@ -53,6 +55,9 @@ void console_drain(struct machine *m)
 		done = show(m, buf, n);
 		byte_ring_consume(&m->uart_tx, (uint32_t)done);
 		remember(m, buf, done);
+		for (unsigned i = 0; i < ARRAY_LEN(m->watchers); i++)
+			if (m->watchers[i])
+				control_stream_write(m->watchers[i], buf, done);
 		any |= done > 0;
 		if (done < n) /* the terminal is full: wait for it */
 			break;
@@ -86,11 +91,33 @@ bool console_tail_has(struct machine *m, const char *text)
 	return memmem(copy, n, text, strlen(text)) != NULL;
 }
 
+/* ---- lolctl console ---- */
+
+void console_watch(struct machine *m, struct control_client *c, bool history)
+{
+	size_t n = m->tail_at < TAIL_SIZE ? m->tail_at : TAIL_SIZE, start = (m->tail_at - n) % TAIL_SIZE;
+	unsigned i = 0;
+
+	while (m->watchers[i]) /* there are as many places as clients */
+		i++;
+	m->watchers[i] = c;
+	if (history) {
+		control_stream_write(c, (uint8_t *)m->tail + start, MIN(n, TAIL_SIZE - start));
+		control_stream_write(c, (uint8_t *)m->tail, n - MIN(n, TAIL_SIZE - start));
+	}
+}
+
+void console_unwatch(struct machine *m, struct control_client *c)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(m->watchers); i++)
+		if (m->watchers[i] == c)
+			m->watchers[i] = NULL;
+}
+
 /* ---- input ---- */
 
-static size_t on_input(void *ctx, const uint8_t *bytes, size_t len)
+size_t console_input(struct machine *m, const uint8_t *bytes, size_t len)
 {
-	struct machine *m = ctx;
 	size_t n = byte_ring_write(&m->uart_rx, bytes, len);
 
 	if (n)
@@ -100,6 +127,11 @@ static size_t on_input(void *ctx, const uint8_t *bytes, size_t len)
 	return n;
 }
 
+static size_t on_input(void *ctx, const uint8_t *bytes, size_t len)
+{
+	return console_input(ctx, bytes, len);
+}
+
 static void on_rx_timer(void *arg)
 {
 	struct machine *m = arg;
@@ -107,6 +139,11 @@ static void on_rx_timer(void *arg)
 	machine_kick(m);
 	if (m->terminal)
 		terminal_input_resume(m->terminal);
+	if (m->session->port)
+		console_port_resume(m->session->port);
+	for (unsigned i = 0; i < ARRAY_LEN(m->watchers); i++)
+		if (m->watchers[i])
+			control_stream_resume(m->watchers[i]);
 }
 
 static void on_output_changed(void *ctx)
@@ -123,24 +160,7 @@ static bool on_prompt(void *ctx, const char *line)
 {
 	struct machine *m = ctx;
 
-	if (!strcmp(line, "status")) {
-		terminal_message(m->terminal ? m->terminal : command_terminal(m->command), "%s, %llu MiB, %u vCPU\n",
-				 park_at_rest(m) ? "paused" : "running",
-				 (unsigned long long)(m->ram.size >> 20), m->ctl_cpus);
-		return true;
-	}
-	if (!strcmp(line, "pause") || !strcmp(line, "resume")) {
-		(line[0] == 'p' ? park_hold : park_release)(m, PARK_USER);
-		return true;
-	}
-	if (!strncmp(line, "sysrq ", 6) && line[6] && !line[7]) {
-		/* A break and a key within five seconds, as on a real line (Linux: admin-guide/sysrq.rst). */
-		atomic_store(&m->ctl->uart_break, 1);
-		byte_ring_write(&m->uart_rx, (const uint8_t *)line + 6, 1);
-		machine_kick(m);
-		return true;
-	}
-	return false;
+	return machine_prompt(m, m->terminal ? m->terminal : command_terminal(m->command), line);
 }
 
 static void on_signal(void *ctx, int signo)
@@ -156,6 +176,8 @@ static const struct terminal_ops terminal_ops = {
 	.signalled = on_signal,
 };
 
+const struct console_end_ops machine_console_ops = {.input = on_input, .changed = on_output_changed};
+
 static void on_loop_signal(void *arg, int signo)
 {
 	on_signal(arg, signo);
@@ -165,12 +187,6 @@ static int open_terminal(struct machine *m, struct lol_error *err)
 {
 	const struct lol_console *c = &m->opts->console;
 
-	if (c->kind == CONSOLE_FILE) {
-		m->console_fd = open(c->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-		if (m->console_fd < 0)
-			return lol_error(err, -errno, "%s: %s; name a file that can be written", c->path, strerror(errno));
-		m->console_open = true;
-	}
 	if (c->kind != CONSOLE_STDIO) {
 		static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 		for (unsigned i = 0; i < ARRAY_LEN(signals); i++)
@@ -231,6 +247,8 @@ int console_create(struct machine *m, struct lol_error *err)
 	byte_ring_attach(&m->uart_tx, &m->ctl->uart_tx, m->ctl->uart_tx_bytes, KCTL_UART_RING);
 	byte_ring_attach(&m->uart_rx, &m->ctl->uart_rx, m->ctl->uart_rx_bytes, KCTL_UART_RING);
 	m->rx_timer = loop_add_timer_ns(m->loop, 0, 0, on_rx_timer, m);
+	if (m->session->port && (ret = console_port_set_loop(m->session->port, m->loop, m)))
+		return lol_error(err, ret, "--console: %s; close some files or raise ulimit -n", strerror(-ret));
 	if (m->opts->command) {
 		struct command_config cc = {.loop = m->loop, .argv = m->opts->command, .in_fd = 0, .out_fd = 1, .err_fd = 2, .ops = &command_ops, .ctx = m};
 		m->command = command_create(&cc, why);
@@ -256,6 +274,6 @@ void console_destroy(struct machine *m)
 		command_destroy(m->command);
 	if (m->terminal)
 		terminal_destroy(m->terminal);
-	if (m->console_open)
-		close(m->console_fd);
+	if (m->session->port)
+		console_port_set_loop(m->session->port, NULL, NULL);
 }

@@ -4,6 +4,9 @@
 #define LOL_MACHINE_INT_H
 
 #include "command.h"
+#include "console_port.h"
+#include "control.h"
+#include "control_dir.h"
 #include "cpio.h"
 #include "devices/bus.h"
 #include "devices/power.h"
@@ -21,13 +24,28 @@
 #include "spawn.h"
 #include "terminal.h"
 
+#include <time.h>
+
 /* How the loop ended. */
 enum run_end { RUN_STOPPED = 1, RUN_DIED, RUN_POWEROFF, RUN_RESET, RUN_STATUS = 1000 /* + exit status */ };
 
 #define TAIL_SIZE 8192 /* bytes of the console kept for a post-mortem */
 
+/* What stays while the guest restarts: where the VM is reached from outside. */
+struct session {
+	char name[LOL_NAME_MAX + 1];
+	struct timespec started; /* CLOCK_BOOTTIME */
+	unsigned restarts;
+	struct control_place place;
+	struct control *control;
+	struct console_port *port; /* --console pty, file, unix, null; NULL: stdio */
+};
+
+#define PROMPT_ASKED_MAX 4
+
 struct machine {
 	const struct lol_options *opts;
+	struct session *session;
 	struct loop *loop;
 	struct bus bus;
 	struct guest_ram ram;
@@ -47,13 +65,18 @@ struct machine {
 	/* machine_console.c */
 	struct byte_ring_end uart_tx, uart_rx;
 	struct terminal *terminal;
-	int console_fd; /* --console file= */
-	bool console_open;
+	struct control_client *watchers[CONTROL_CLIENTS_MAX]; /* lolctl console */
 	char tail[TAIL_SIZE];
 	size_t tail_at;
 	int rx_timer;
 	struct command *command;
 	int command_result; /* -1: none yet */
+
+	/* machine_control.c */
+	struct terminal *prompt;
+	struct asked *asked[PROMPT_ASKED_MAX];
+	int stop_timer; /* -1: stop was not asked for */
+	unsigned stop_ticks;
 
 	/* machine_init.c */
 	struct cpio init;
@@ -65,7 +88,19 @@ void console_destroy(struct machine *m);
 void console_drain(struct machine *m); /* what the serial port has sent goes to its terminal */
 void console_show_tail(struct machine *m);
 bool console_tail_has(struct machine *m, const char *text);
+size_t console_input(struct machine *m, const uint8_t *bytes, size_t len); /* as typed at the serial port; bytes taken */
+void console_watch(struct machine *m, struct control_client *c, bool history); /* c gets all output, and first what is remembered */
+void console_unwatch(struct machine *m, struct control_client *c);
 int command_status(struct machine *m); /* exit status when the guest has powered off */
+
+extern const struct console_end_ops machine_console_ops;
+
+/* machine_control.c: requests from the socket and from the control prompt. */
+int session_create(struct session *s, const struct lol_options *opts, const struct console_end_ops *console, struct lol_error *err);
+void session_destroy(struct session *s);
+bool machine_prompt(struct machine *m, struct terminal *t, const char *line); /* a line typed at t's prompt */
+void machine_prompt_end(struct machine *m);
+bool machine_sysrq(struct machine *m, char key); /* false: the guest is not done with the last one */
 
 /* machine_init.c: lol-init and what it is told. */
 int init_map_file(const char *path, struct loader_blob *blob, struct lol_error *err);
@@ -83,5 +118,6 @@ void handoff_choose(struct machine *m);
 int machine_attach(struct machine *m, struct virtio_dev *dev, const char *why, struct lol_error *err);
 struct virtio_env machine_device_env(struct machine *m);
 void machine_kick(struct machine *m);
+void machine_raise(struct machine *m, unsigned line); /* of the 8259 pair */
 
 #endif

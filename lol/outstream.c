@@ -172,13 +172,19 @@ int outstream_error(const struct outstream *o)
 	return o->error;
 }
 
-void outstream_flush(struct outstream *o)
+void outstream_flush_for(struct outstream *o, int ms)
 {
 	while (o->len && !o->error) {
 		struct pollfd p = {.fd = o->fd, .events = POLLOUT};
-		if (poll(&p, 1, -1) < 0 && errno != EINTR)
+		int n = poll(&p, 1, ms);
+		if (n == 0 || (n < 0 && errno != EINTR))
 			return;
 		write_queued(o);
 	}
 	loop_mod_fd(o->loop, o->fd, 0);
+}
+
+void outstream_flush(struct outstream *o)
+{
+	outstream_flush_for(o, -1);
 }

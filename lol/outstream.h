@@ -22,5 +22,6 @@ size_t outstream_write(struct outstream *o, const void *bytes, size_t len); /* b
 bool outstream_empty(const struct outstream *o); /* everything is out, or the stream is broken */
 int outstream_error(const struct outstream *o);  /* 0, or the errno that broke it: EPIPE: the reader has gone */
 void outstream_flush(struct outstream *o);       /* wait until everything is out, as long as that takes */
+void outstream_flush_for(struct outstream *o, int ms); /* the same, while something goes out at least every ms */
 
 #endif

@@ -123,6 +123,15 @@ static void quit(struct terminal *t)
 		loop_stop(t->loop, 0);
 }
 
+static void prompt_help(struct terminal *t)
+{
+	put(t, "help             this list\n"
+	       "continue         leave the prompt (also Ctrl-D)\n"
+	       "quit             end the VM at once\n");
+	if (t->ops->command)
+		t->ops->command(t->ctx, "help");
+}
+
 static void prompt_line(struct terminal *t)
 {
 	t->line[t->line_len] = 0;
@@ -135,11 +144,7 @@ static void prompt_line(struct terminal *t)
 	if (!strcmp(t->line, "quit") || !strcmp(t->line, "q"))
 		quit(t);
 	else if (!strcmp(t->line, "help") || !strcmp(t->line, "?"))
-		put(t, "help         this list\n"
-		       "status       what the VM is doing\n"
-		       "sysrq KEY    the guest kernel's magic system request\n"
-		       "continue     leave the prompt (also Ctrl-D)\n"
-		       "quit         end the VM at once\n");
+		prompt_help(t);
 	else if (t->line[0] && !(t->ops->command && t->ops->command(t->ctx, t->line)))
 		terminal_message(t, "no command '%s': try help\n", t->line);
 	put(t, "(lol) ");

@@ -31,8 +31,8 @@ struct terminal_ops {
 	void (*resized)(void *ctx, uint16_t rows, uint16_t cols);
 	void (*quit)(void *ctx); /* Ctrl-A x; NULL: loop_stop(loop, 0) */
 	/*
-	 * A line at the control prompt other than help, continue and quit; answer with terminal_message(). False: there is
-	 * no such command.
+	 * A line at the control prompt other than continue and quit; answer with terminal_message(). "help": what else there
+	 * is. False: there is no such command.
 	 */
 	bool (*command)(void *ctx, const char *line);
 	/* SIGINT, SIGTERM, SIGHUP or SIGQUIT to the monitor; NULL: loop_stop(loop, 128 + signo). */

@@ -75,9 +75,9 @@ void io_poll_uart(void)
 		uart_tx_resume(&uart);
 	}
 	if (atomic_load_explicit(&kctl->uart_break, memory_order_relaxed)) {
-		atomic_store(&kctl->uart_break, 0);
 		uart_rx_break(&uart);
-		return; /* the key follows when the guest has seen the break */
+		uart_rx_push(&uart, (uint8_t)(atomic_exchange(&kctl->uart_break, 0) >> 8));
+		return; /* other bytes follow when the guest has taken these */
 	}
 	while (byte_ring_used(&rx) && uart_rx_room(&uart) && byte_ring_get(&rx, &byte))
 		uart_rx_push(&uart, byte);

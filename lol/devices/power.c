@@ -2,6 +2,7 @@
 #include "power.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define RESET_CONTROL_PORT 0xcf9
 #define RESET_CPU 0x04
@@ -12,20 +13,33 @@ struct power {
 	power_fn event;
 	void *ctx;
 	uint8_t reset_control;
+	bool listens;
+	uint8_t asked[8]; /* oldest first */
+	unsigned nasked;
 };
 
 static uint64_t power_port_read(void *dev, uint64_t offset, unsigned size)
 {
-	(void)dev;
-	(void)offset;
-	return size == 1 ? 'L' : UINT64_MAX;
+	struct power *p = dev;
+	if (size != 1)
+		return UINT64_MAX;
+	if (offset == 0)
+		return 'L';
+	if (!p->nasked)
+		return 0;
+	uint8_t what = p->asked[0];
+	memmove(p->asked, p->asked + 1, --p->nasked);
+	return what;
 }
 
 static void power_port_write(void *dev, uint64_t offset, uint64_t value, unsigned size)
 {
 	struct power *p = dev;
-	(void)offset;
-	if (size == 1 && value >= POWER_OFF && value <= POWER_PANIC)
+	if (size != 1 || offset)
+		return;
+	if (value == POWER_LISTENS)
+		p->listens = true;
+	else if (value >= POWER_OFF && value <= POWER_PANIC)
 		p->event(p->ctx, (enum power_event)value);
 }
 
@@ -66,7 +80,7 @@ struct power *power_create(struct bus *bus, power_fn event, void *ctx)
 		return NULL;
 	p->event = event;
 	p->ctx = ctx;
-	if (bus_add_ports(bus, POWER_PORT, 1, &power_port_ops, p) ||
+	if (bus_add_ports(bus, POWER_PORT, 2, &power_port_ops, p) ||
 	    bus_add_ports(bus, RESET_CONTROL_PORT, 1, &reset_control_ops, p) ||
 	    bus_add_ports(bus, KEYBOARD_PORT, 1, &keyboard_ops, p)) {
 		free(p);
@@ -78,4 +92,12 @@ struct power *power_create(struct bus *bus, power_fn event, void *ctx)
 void power_destroy(struct power *power)
 {
 	free(power);
+}
+
+bool power_ask(struct power *power, uint8_t what)
+{
+	if (!power->listens || power->nasked == sizeof(power->asked))
+		return false;
+	power->asked[power->nasked++] = what;
+	return true;
 }

@@ -31,6 +31,21 @@ while read -r setting; do
 done <"$LOL_TMP/page"
 rm "$XDG_CONFIG_HOME/lol/lol.conf"
 
+# lolctl: options and commands.
+LOLCTL=$(dirname "$LOL_RUN")/lolctl
+run "$LOLCTL" --help
+expect_status 0
+grep -oE '^ +--[a-z]+' "$CONSOLE" | tr -d ' ' | sort >"$LOL_TMP/help"
+options_of "$MAN/lolctl.1" >"$LOL_TMP/page"
+diff "$LOL_TMP/help" "$LOL_TMP/page" || fail "options differ: < lolctl --help, > lolctl.1"
+grep -oE '^  [a-z]+' "$CONSOLE" | tr -d ' ' | sort >"$LOL_TMP/help"
+sed -n 's/^\.It Cm \([a-z]*\).*/\1/p' "$MAN/lolctl.1" | sort >"$LOL_TMP/page"
+diff "$LOL_TMP/help" "$LOL_TMP/page" || fail "commands differ: < lolctl --help, > lolctl.1"
+# Each command but ls, which looks at all sockets, is a request.
+grep -vx ls "$LOL_TMP/help" | while read -r verb; do
+	grep -qx "\.It Cm $verb" "$MAN/lol-control.7" || fail "lol-control.7 lacks $verb"
+done || exit 1
+
 # The guest kit's options: its help texts together, and its page.
 KIT=$TESTS/../guest-kit
 if [ -e "$KIT/lol-guest" ]; then

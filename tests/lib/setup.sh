@@ -28,6 +28,7 @@ libzydis-dev header:Zydis/Zydis.h
 libseccomp-dev header:seccomp.h
 libslirp-dev header:slirp/libslirp.h
 liburing-dev header:liburing.h
+libjansson-dev header:jansson.h
 libcmocka-dev header:cmocka.h
 '
 # What lol-guest asks for.
@@ -50,6 +51,7 @@ TEST_NEEDS='
 bsdutils command:script
 e2fsprogs command:mke2fs
 procps command:pgrep
+python3-minimal command:python3
 '
 LONG_TEST_NEEDS='
 mmdebstrap command:mmdebstrap
