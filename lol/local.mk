@@ -14,7 +14,7 @@ lol_run_SOURCES = $(lol_options_sources) \
 	lol/console_port.c lol/console_port.h lol/control.c lol/control.h lol/machine_control.c \
 	lol/main.c lol/drop_root.c lol/drop_root.h \
 	lol/bootparams.c lol/bootparams.h lol/cpio.c lol/cpio.h lol/kctl.h lol/loader.c lol/loader.h lol/machine.c lol/machine.h \
-	lol/machine_console.c lol/machine_init.c lol/machine_int.h lol/machine_net.c lol/park.c lol/park.h lol/ram.h lol/spawn.c lol/spawn.h lol/stats.c lol/vstate.h \
+	lol/machine_console.c lol/machine_init.c lol/machine_int.h lol/machine_net.c lol/machine_share.c lol/park.c lol/park.h lol/ram.h lol/share.c lol/share.h lol/spawn.c lol/spawn.h lol/stats.c lol/vstate.h \
 	lol/mmu/ushare.h lol/mmu/zygote.h
 lol_run_CPPFLAGS = $(AM_CPPFLAGS) $(lol_paths_cppflags)
 lol_run_CFLAGS = $(AM_CFLAGS) $(MONITOR_CFLAGS) $(LIBELF_CFLAGS) $(JANSSON_CFLAGS)
@@ -41,6 +41,14 @@ fuzz_programs += tests/fuzz/fuzz-control
 tests/fuzz/fuzz-control: lol/control.c lol/control.h lol/control_words.c lol/control_words.h lol/loop.c $(lol_options_sources)
 tests/fuzz/fuzz-control: FUZZ_LIBS = $(JANSSON_LIBS)
 EXTRA_DIST += tests/fuzz/fuzz-control.c tests/fuzz/control.dict
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-share
+TESTS += tests/unit/test-share
+endif
+tests_unit_test_share_SOURCES = tests/unit/test-share.c lol/share.c lol/error.c
+tests_unit_test_share_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_share_LDADD = $(UNIT_LIBS)
 
 fuzz_programs += tests/fuzz/fuzz-loader
 tests/fuzz/fuzz-loader: lol/loader.c lol/loader.h lol/bootparams.c lol/bootparams.h lol/error.c lol/error.h lol/kctl.h

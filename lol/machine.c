@@ -237,7 +237,7 @@ static int attach(struct machine *m, struct virtio_dev *dev, const char *why, st
 	if (!dev)
 		return lol_error(err, -EINVAL, "%s", why);
 	if (m->ndevices == MAX_VIRTIO || virtio_mmio_attach(&m->bus, m->ndevices, dev))
-		return lol_error(err, -ENOSPC, "devices: there are more than %d; use fewer disks", MAX_VIRTIO);
+		return lol_error(err, -ENOSPC, "devices: there are more than %d; use fewer disks and shares", MAX_VIRTIO);
 	m->devices[m->ndevices++] = dev;
 	return 0;
 }
@@ -262,7 +262,7 @@ static int make_devices(struct machine *m, struct lol_error *err)
 	struct virtio_env env = device_env(m);
 	if ((ret = attach(m, virtio_rng_create(&env, why), why, err)))
 		return ret;
-	if ((ret = console_create(m, err)))
+	if ((ret = shares_create(m, err)) || (ret = console_create(m, err)))
 		return ret;
 	return net_create(m, err);
 }
@@ -314,7 +314,7 @@ static int load(struct machine *m, struct lol_error *err)
 		if (ret)
 			return ret;
 	}
-	if (!ret && m->opts->command) {
+	if (!ret && (m->opts->command || m->opts->rootfs)) {
 		ret = init_archive(m, err);
 		if (ret)
 			return ret;
@@ -324,9 +324,6 @@ static int load(struct machine *m, struct lol_error *err)
 	ret = loader_load(&m->ram, m->opts->kernel, cmdline, blobs, n, &m->ctl->boot, err);
 	if (m->opts->initrd)
 		munmap((void *)blobs[0].data, blobs[0].size);
-	if (!ret && !m->opts->initrd && !m->opts->ndisks)
-		ret = lol_error(err, -ENOTSUP, "guest's root: there is neither --disk nor --initrd, and booting the host's own root is not built yet; "
-					       "'lol-guest initrd build FILE' makes a small one");
 	return ret;
 }
 
@@ -383,6 +380,7 @@ static void take_apart(struct machine *m)
 	rtc_destroy(m->rtc);
 	power_destroy(m->power);
 	bus_fini(&m->bus);
+	shares_destroy(m);
 	if (m->loop)
 		loop_destroy(m->loop);
 	cpio_free(&m->init);

@@ -11,6 +11,7 @@
 #include "devices/bus.h"
 #include "devices/power.h"
 #include "devices/rtc.h"
+#include "devices/virtio-9p.h"
 #include "devices/virtio-blk.h"
 #include "devices/virtio-console.h"
 #include "devices/virtio-mmio.h"
@@ -21,6 +22,7 @@
 #include "loop.h"
 #include "options.h"
 #include "park.h"
+#include "share.h"
 #include "spawn.h"
 #include "terminal.h"
 
@@ -29,6 +31,7 @@
 /* How the loop ended. */
 enum run_end { RUN_STOPPED = 1, RUN_DIED, RUN_POWEROFF, RUN_RESET, RUN_STATUS = 1000 /* + exit status */ };
 
+#define SHARE_ROOT_TAG "lol.root" /* of --rootfs */
 #define TAIL_SIZE 8192 /* bytes of the console kept for a post-mortem */
 
 /* What stays while the guest restarts: where the VM is reached from outside. */
@@ -80,6 +83,12 @@ struct machine {
 
 	/* machine_init.c */
 	struct cpio init;
+
+	/* machine_share.c */
+	struct share_server shares[MAX_VIRTIO];
+	unsigned nshares;
+	char *setup; /* for lol-init */
+	size_t setup_len;
 };
 
 /* machine_console.c: the serial port's far end, virtio-console, -- COMMAND. */
@@ -110,6 +119,10 @@ int init_command_line(struct machine *m, char *out, size_t size);
 /* machine_net.c: network cards. */
 int net_create(struct machine *m, struct lol_error *err);
 int net_command_line(struct machine *m, char *out, size_t size);
+
+/* machine_share.c: --share and --rootfs. */
+int shares_create(struct machine *m, struct lol_error *err);
+void shares_destroy(struct machine *m);
 
 /* stats.c */
 void stats_write(struct machine *m);

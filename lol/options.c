@@ -24,8 +24,6 @@ static const struct {
 	enum feature feature;
 	const char *option;
 } not_built[] = {
-	{USES_SHARE, "--share"},
-	{USES_ROOTFS, "--rootfs"},
 	{USES_GDB, "--gdb"},
 	{USES_QCOW2, "--disk with format=qcow2"},
 	{USES_COW, "--disk with cow="},

@@ -36,11 +36,28 @@ enum port { PORT_CTL, PORT_STDIN, PORT_STDOUT, PORT_STDERR, PORTS };
 /* Open the four ports, non-blocking and close-on-exec. -ENODEV: this machine has none, so nobody wants a COMMAND. */
 int ports_open(int fd[PORTS]);
 
+/* ---- setup.c: what lol-run has put beside us in the initrd ---- */
+
+struct job;
+
+/* A 9P share, or a file system below one. */
+struct share {
+	char *parent; /* tag of the share (or the root) that this one is below, or NULL */
+	char *tag;
+	char *path; /* in the guest, or in the parent */
+	bool ro;
+	struct share *next;
+};
+
+struct share *setup_read(struct job *job); /* the file /lol-setup: items for the job, and a list of shares in their order */
+
 /* ---- mounts.c: file systems ---- */
 
 int mounts_early(void);         /* /proc, /sys, /dev: all that finding ports and disks needs */
-int mounts_root(void);          /* lol.root= becomes /, where it is given; says itself what went wrong */
+/* lol.root= becomes /, where it is given, with what is mounted below it; says itself what went wrong */
+int mounts_root(const struct share *shares);
 void mounts_late(void);         /* /run, /dev/pts, /dev/shm, cgroup2...: what a command may expect */
+void mounts_shares(const struct share *shares);
 void mounts_end(void);          /* sync, unmount, or at least read-only */
 const char *mounts_error(void); /* one line for a failed mounts_root */
 
@@ -76,6 +93,9 @@ void ctl_send(struct ctl *ctl, const char *verb, const char *text);
 int ctl_receive_job(struct ctl *ctl, struct job *job);
 /* Act on what the host sends while the command runs. Returns 0, or -EPIPE when the host has gone. */
 int ctl_serve(struct ctl *ctl, struct job *job);
+/* Act on one line, of the port or of setup. NULL, or what is wrong with it. */
+const char *job_item(struct job *job, const char *verb, char *text);
+bool text_decode(char *s); /* percent-encoding, in place; false where it is broken */
 /* The default environment, used also without a host. */
 void job_default(struct job *job);
 /* argv or envp of a job: append a copy of text. */

@@ -54,33 +54,32 @@ static void machine_settings(void)
 		sethostname("lol", 3);
 }
 
-static void run_for_host(int port[PORTS])
+static void run_for_host(int port[PORTS], struct job *job, const struct share *shares)
 {
 	struct ctl ctl = {.fd = port[PORT_CTL]};
-	struct job job;
 	struct stat st;
 	int err, status;
 
-	job_default(&job);
-	err = mounts_root();
+	err = mounts_root(shares);
 	if (err) {
 		ctl_send(&ctl, "error", mounts_error());
 		power(SHUTDOWN_OFF);
 	}
 	mounts_late();
 	net_names();
-	if (ctl_receive_job(&ctl, &job))
+	mounts_shares(shares);
+	if (ctl_receive_job(&ctl, job))
 		power(SHUTDOWN_OFF);
-	if (stat(job.cwd, &st) || !S_ISDIR(st.st_mode)) {
+	if (stat(job->cwd, &st) || !S_ISDIR(st.st_mode)) {
 		ctl_send(&ctl, "error", "the guest has no such directory to start in");
 		power(SHUTDOWN_OFF);
 	}
-	err = spawn(&job);
+	err = spawn(job);
 	if (err) {
 		ctl_send(&ctl, "error", strerror(-err));
 		power(SHUTDOWN_OFF);
 	}
-	status = relay_run(&job, &ctl, port);
+	status = relay_run(job, &ctl, port);
 	mounts_end();
 	/* Closing sends a control message, which the host answers in order: it has seen all output by then. */
 	close_fd(&port[PORT_STDIN]);
@@ -90,24 +89,24 @@ static void run_for_host(int port[PORTS])
 	power(shutdown_wanted == SHUTDOWN_NONE ? SHUTDOWN_OFF : shutdown_wanted);
 }
 
-static void run_console_shell(void)
+static void run_console_shell(struct job *job, const struct share *shares)
 {
-	struct job job;
-
-	job_default(&job);
-	if (mounts_root()) {
+	if (mounts_root(shares)) {
 		say(STDERR_FILENO, mounts_error(), NULL);
 		power(SHUTDOWN_OFF);
 	}
 	mounts_late();
-	if (spawn_console_shell(&job) == 0)
-		relay_run(&job, NULL, NULL);
+	net_names();
+	mounts_shares(shares);
+	if (spawn_console_shell(job) == 0)
+		relay_run(job, NULL, NULL);
 	power(shutdown_wanted == SHUTDOWN_NONE ? SHUTDOWN_OFF : shutdown_wanted);
 }
 
 int main(void)
 {
 	int port[PORTS];
+	struct job job;
 
 	if (getpid() != 1) {
 		say(STDERR_FILENO, "I am the first program of a guest (rdinit=/lol-init), not for use elsewhere", NULL);
@@ -123,8 +122,10 @@ int main(void)
 		open_stdio();
 	umask(022);
 	machine_settings();
+	job_default(&job);
+	struct share *shares = setup_read(&job);
 	if (ports_open(port) == 0)
-		run_for_host(port);
-	run_console_shell();
+		run_for_host(port, &job, shares);
+	run_console_shell(&job, shares);
 	return 0;
 }

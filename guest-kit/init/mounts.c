@@ -11,6 +11,7 @@
  */
 #include "lol-init.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -91,7 +92,13 @@ void mounts_late(void)
 		mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
 	if (stat("/tmp", &st) == 0 && (st.st_mode & 07777) != 01777)
 		chmod("/tmp", 01777);
+	/* The home of a root who was somebody else's. */
 	mkdir("/root", 0700);
+	DIR *home = opendir("/root");
+	if (home)
+		closedir(home);
+	else if (errno == EACCES || errno == EPERM)
+		mount("tmpfs", "/root", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700");
 	/* Failures are fine: udev and devtmpfs make some of these. */
 	(void)!symlink("/proc/self/fd", "/dev/fd");
 	(void)!symlink("/proc/self/fd/0", "/dev/stdin");
@@ -191,7 +198,55 @@ static int mount_overlay(void)
 	return fail(-errno, "lol.overlay", errno == ENODEV ? "this kernel has no CONFIG_OVERLAY_FS" : NULL);
 }
 
-static int mount_root_device(const char *dev)
+/* mkdir -p */
+static void make_dirs(const char *path)
+{
+	char dir[4096];
+
+	if (strlen(path) >= sizeof(dir))
+		return;
+	strcpy(dir, path);
+	for (char *slash = strchr(dir + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		mkdir(dir, 0755);
+		*slash = '/';
+	}
+	mkdir(dir, 0755);
+}
+
+/*
+ * What the host has mounted below its root comes as shares of their own. A failure is no reason to stop: the directory stays
+ * empty, as it would for a user who may not see it.
+ */
+static void mount_root_below(const char *dev, const struct share *shares, unsigned long flags, const char *data,
+			     bool overlay)
+{
+	char target[4096 + 16], lower[64], upper[64], work[64], layers[256];
+	int n = 0;
+
+	for (const struct share *s = shares; s; s = s->next) {
+		if (!s->parent || strcmp(s->parent, dev) != 0 || strlen(s->path) + sizeof(NEW_ROOT) > sizeof(target))
+			continue;
+		strcpy(target, NEW_ROOT);
+		strcat(target, s->path);
+		if (!overlay) {
+			mount(s->tag, target, "9p", flags, data);
+			continue;
+		}
+		n++;
+		snprintf(lower, sizeof(lower), OVERLAY "/lower.%d", n);
+		snprintf(upper, sizeof(upper), OVERLAY "/memory/upper.%d", n);
+		snprintf(work, sizeof(work), OVERLAY "/memory/work.%d", n);
+		mkdir(lower, 0755);
+		mkdir(upper, 0755);
+		mkdir(work, 0755);
+		snprintf(layers, sizeof(layers), "lowerdir=%s,upperdir=%s,workdir=%s", lower, upper, work);
+		if (mount(s->tag, lower, "9p", flags, data) == 0)
+			mount("overlay", target, "overlay", 0, layers);
+	}
+}
+
+static int mount_root_device(const char *dev, const struct share *shares)
 {
 	const char *type = cmdline_get("lol.rootfstype"), *given = cmdline_get("lol.rootflags");
 	bool overlay = cmdline_get("lol.overlay") != NULL;
@@ -220,7 +275,11 @@ static int mount_root_device(const char *dev)
 		return fail(err, dev, "no file system that this kernel can mount");
 	if (err)
 		return fail(err, dev, NULL);
-	return overlay ? mount_overlay() : 0;
+	if (overlay)
+		err = mount_overlay();
+	if (!err && tag)
+		mount_root_below(dev, shares, flags, data, overlay);
+	return err;
 }
 
 /* NEW_ROOT becomes /, and /dev, /proc, /sys come along. */
@@ -241,15 +300,43 @@ static int enter_new_root(void)
 	return 0;
 }
 
-int mounts_root(void)
+int mounts_root(const struct share *shares)
 {
 	const char *dev = cmdline_get("lol.root");
 	int err;
 
 	if (!dev || !*dev)
 		return 0;
-	err = mount_root_device(dev);
+	err = mount_root_device(dev, shares);
 	return err ? err : enter_new_root();
+}
+
+/* ---- shares ---- */
+
+/* Fresh from the host at every read; writes and mmap go through. A share's set-uid bits are those of another machine. */
+#define SHARE_OPTIONS "trans=virtio,version=9p2000.L,msize=65536,cache=mmap,access=any"
+
+void mounts_shares(const struct share *shares)
+{
+	const struct share *parent = NULL;
+	char target[8192];
+
+	for (const struct share *s = shares; s; s = s->next) {
+		if (!s->parent)
+			parent = s;
+		else if (!parent || strcmp(parent->tag, s->parent) != 0) /* one of the root's */
+			continue;
+		if (strlen(parent->path) + strlen(s->path) >= sizeof(target))
+			continue;
+		strcpy(target, parent->path);
+		if (s->parent)
+			strcat(target, s->path);
+		else
+			make_dirs(target);
+		if (mount(s->tag, target, "9p", MS_NOSUID | MS_NODEV | (parent->ro ? MS_RDONLY : 0), SHARE_OPTIONS) &&
+		    !s->parent)
+			say(STDERR_FILENO, "share ", s->tag, " at ", target, ": ", strerror(errno), NULL);
+	}
 }
 
 /* ---- the end ---- */

@@ -133,7 +133,7 @@ static int hex_digit(char c)
 }
 
 /* In place; false for a broken escape or a NUL byte. */
-static bool decode(char *s)
+bool text_decode(char *s)
 {
 	char *out = s;
 
@@ -186,12 +186,12 @@ static const char *set_winsize(struct job *job, const char *text)
 	return NULL;
 }
 
-static const char *item(struct job *job, const char *verb, char *text)
+const char *job_item(struct job *job, const char *verb, char *text)
 {
 	long n;
 
 	if (strcmp(verb, "arg") == 0 || strcmp(verb, "env") == 0 || strcmp(verb, "cwd") == 0) {
-		if (!decode(text))
+		if (!text_decode(text))
 			return "bad encoding";
 		if (verb[0] == 'a')
 			list_add(&job->argv, text);
@@ -252,7 +252,7 @@ static int ctl_take(struct ctl *ctl, struct job *job)
 		if (space)
 			*space = '\0';
 		bool run = strcmp(ctl->line, "run") == 0;
-		const char *wrong = run ? NULL : item(job, ctl->line, text);
+		const char *wrong = run ? NULL : job_item(job, ctl->line, text);
 		if (wrong)
 			ctl_send(ctl, "error", wrong);
 		ctl->len -= (size_t)(end + 1 - ctl->line);

@@ -136,14 +136,19 @@ static int open_console(void)
 
 int spawn_console_shell(struct job *job)
 {
-	static char *const shell[] = {"/bin/sh", NULL};
+	static char *shell[] = {"/bin/sh", NULL};
 	int tty = open_console();
 
 	if (tty < 0)
 		return -errno;
-	job->argv = (char **)shell;
-	if (access("/root", X_OK) == 0)
-		job->cwd = "/root";
+	for (size_t i = 0; job->envp[i]; i++)
+		if (strncmp(job->envp[i], "SHELL=", 6) == 0 && access(job->envp[i] + 6, X_OK) == 0)
+			shell[0] = job->envp[i] + 6;
+	job->argv = shell;
+	if (access(job->cwd, X_OK) != 0 || strcmp(job->cwd, "/") == 0)
+		job->cwd = access("/root", X_OK) == 0 ? "/root" : "/";
+	if (job->rows)
+		ioctl(tty, TIOCSWINSZ, &(struct winsize){.ws_row = job->rows, .ws_col = job->cols});
 	job->pid = fork();
 	if (job->pid == 0)
 		child(job, tty, (int[3]){-1, -1, -1});

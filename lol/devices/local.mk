@@ -12,9 +12,11 @@ lol_devices_sources = \
 	lol/devices/net-stream.c lol/devices/net-stream.h \
 	lol/devices/net-tap.c lol/devices/net-tap.h \
 	lol/devices/net-user.c lol/devices/net-user.h \
+	lol/devices/p9.c lol/devices/p9.h \
 	lol/devices/power.c lol/devices/power.h \
 	lol/devices/report.c lol/devices/report.h \
 	lol/devices/rtc.c lol/devices/rtc.h \
+	lol/devices/virtio-9p.c lol/devices/virtio-9p.h \
 	lol/devices/virtio-blk.c lol/devices/virtio-blk.h \
 	lol/devices/virtio-console.c lol/devices/virtio-console.h \
 	lol/devices/virtio-mmio.c lol/devices/virtio-mmio.h \
@@ -38,10 +40,11 @@ lol_run_LDADD += $(SLIRP_LIBS) $(URING_LIBS) -lpthread
 lol_virtio_sources = \
 	lol/devices/bus.c lol/devices/report.c lol/devices/virtio.c lol/devices/virtio-mmio.c lol/devices/virtqueue.c lol/loop.c
 lol_blk_sources = lol/devices/aio.c lol/devices/blk-image.c lol/devices/virtio-blk.c
+lol_9p_sources = lol/devices/p9.c lol/devices/virtio-9p.c
 lol_terminal_sources = lol/outstream.c lol/terminal.c
 
 devices_tests = tests/unit/test-devices tests/unit/test-devices-command tests/unit/test-devices-serial \
-	tests/unit/test-devices-terminal tests/unit/test-virtio tests/unit/test-virtio-blk tests/unit/test-virtio-console
+	tests/unit/test-devices-terminal tests/unit/test-p9 tests/unit/test-virtio tests/unit/test-virtio-blk tests/unit/test-virtio-console
 if HAVE_CMOCKA
 check_PROGRAMS += $(devices_tests)
 TESTS += $(devices_tests)
@@ -65,6 +68,10 @@ tests_unit_test_devices_terminal_SOURCES = tests/unit/test-devices-terminal.c $(
 tests_unit_test_devices_terminal_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_devices_terminal_LDADD = $(UNIT_LIBS) -lutil
 
+tests_unit_test_p9_SOURCES = tests/unit/test-p9.c tests/unit/test-virtio-driver.h $(lol_9p_sources) $(lol_virtio_sources)
+tests_unit_test_p9_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_p9_LDADD = $(UNIT_LIBS)
+
 tests_unit_test_virtio_SOURCES = tests/unit/test-virtio.c tests/unit/test-virtio-driver.h $(lol_virtio_sources)
 tests_unit_test_virtio_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_virtio_LDADD = $(UNIT_LIBS)
@@ -83,10 +90,10 @@ tests_unit_test_virtio_console_LDADD = $(UNIT_LIBS)
 
 virtio_seeds = tests/fuzz/seeds-virtio/blk-reset-ro tests/fuzz/seeds-virtio/blk-reset-rw tests/fuzz/seeds-virtio/blk-reset-snapshot \
 	tests/fuzz/seeds-virtio/blk-ro tests/fuzz/seeds-virtio/blk-rw tests/fuzz/seeds-virtio/blk-snapshot \
-	tests/fuzz/seeds-virtio/console tests/fuzz/seeds-virtio/rng
+	tests/fuzz/seeds-virtio/9p tests/fuzz/seeds-virtio/console tests/fuzz/seeds-virtio/rng
 
 fuzz_programs += tests/fuzz/fuzz-virtio
-tests/fuzz/fuzz-virtio: $(lol_blk_sources) $(lol_virtio_sources) lol/devices/virtio-console.c lol/devices/virtio-rng.c \
+tests/fuzz/fuzz-virtio: $(lol_9p_sources) $(lol_blk_sources) $(lol_virtio_sources) lol/devices/virtio-console.c lol/devices/virtio-rng.c \
 	tests/fuzz/corpus-virtio/rng
 tests/fuzz/fuzz-virtio: FUZZ_LIBS = $(URING_LIBS) -lpthread
 tests/fuzz/corpus-virtio/rng: $(virtio_seeds)

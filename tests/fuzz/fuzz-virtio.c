@@ -8,6 +8,7 @@
  *
  * A correct set-up of the queues is one opcode (START), so that the fuzzer gets behind it quickly.
  */
+#include "devices/virtio-9p.h"
 #include "devices/virtio-blk.h"
 #include "devices/virtio-console.h"
 #include "devices/virtio-mmio.h"
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define RAM_BYTES (256u << 10)
@@ -45,6 +47,7 @@ static struct virtio_dev *dev;
 static _Atomic uint32_t isr;
 static char disk[] = "/tmp/fuzz-virtio-XXXXXX";
 static size_t input_room;
+static int server = -1; /* the far end of a share */
 
 static void irq(void *ctx, unsigned line)
 {
@@ -96,9 +99,20 @@ static struct virtio_dev *create(uint8_t what)
 	struct blk_config blk = {
 		.path = disk, .serial = "S", .ro = what & 0x10, .snapshot = what & 0x20, .engine = AIO_THREADS};
 	char err[DEVICE_ERR];
+	int fd[2];
 	switch (what & 3) {
 	case 0:
 	case 1:
+		if (what & 0x40) {
+			if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd))
+				abort();
+			server = fd[1];
+			struct p9_config p9 = {.dir = "d",
+					       .tag = "t",
+					       .fd = fd[0],
+					       .policy = {what & 0x10, 1000, 1000, what & 0x20 ? "/x" : ""}};
+			return virtio_9p_create(&env, &p9, err);
+		}
 		return virtio_blk_create(&env, &blk, err);
 	case 2:
 		return virtio_console_create(&env, ports, 3, err);
@@ -167,11 +181,42 @@ static void well_formed(struct reader *r, bool notify)
 		virtio_mmio_notify(dev, queue);
 }
 
+/* The file server: bit 7 a request in RAM, well-formed as to its size; 6: an answer to what came last; else any bytes. */
+static void server_op(struct reader *r, uint8_t op)
+{
+	uint8_t bytes[512];
+	if (op & 0x80) {
+		uint8_t *p = ram.base + 0x10000 + take(r, 1) * 256, n = (uint8_t)(take(r, 1) % 120 + 7);
+		for (unsigned i = 0; i < n; i++)
+			p[i] = (uint8_t)take(r, 1);
+		memcpy(p, (uint8_t[4]){n}, 4);
+		return;
+	}
+	if (server < 0)
+		return;
+	ssize_t got = recv(server, bytes, sizeof(bytes), 0);
+	if (op & 0x40 && got >= 7) {
+		uint8_t n = (uint8_t)(take(r, 1) % 200 + 7);
+		bytes[4]++;
+		for (unsigned i = 7; i < n; i++)
+			bytes[i] = (uint8_t)take(r, 1);
+		memcpy(bytes, (uint8_t[4]){n}, 4);
+		(void)!send(server, bytes, n, MSG_NOSIGNAL);
+	} else if (op & 0x20) {
+		shutdown(server, SHUT_RDWR);
+	} else {
+		unsigned n = (unsigned)take(r, 1) % 64;
+		for (unsigned i = 0; i < n; i++)
+			bytes[i] = (uint8_t)take(r, 1);
+		(void)!send(server, bytes, n, MSG_NOSIGNAL);
+	}
+}
+
 static void one_op(struct reader *r)
 {
 	uint8_t op = (uint8_t)take(r, 1);
 	uint64_t a, b;
-	switch (op % 11) {
+	switch (op % 12) {
 	case 0: /* a register or configuration access of any size */
 		a = take(r, 2) % 0x200;
 		bus_write(&bus, BUS_MMIO, VIRTIO_MMIO_BASE + a, take(r, 8), 1u << (op >> 4 & 3));
@@ -232,6 +277,9 @@ static void one_op(struct reader *r)
 	case 10:
 		well_formed(r, op & 0x80);
 		break;
+	case 11: /* a share's server answers, with what it got or with anything; a message for it is in RAM at 0x10000 */
+		server_op(r, op);
+		break;
 	}
 }
 
@@ -251,6 +299,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int i = 0; i < OPS_MAX && r.p < r.end; i++)
 		one_op(&r);
 	virtio_destroy(dev);
+	if (server >= 0)
+		close(server);
+	server = -1;
 	bus_fini(&bus);
 	loop_destroy(loop);
 	return 0;

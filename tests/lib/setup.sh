@@ -31,7 +31,7 @@ liburing-dev header:liburing.h
 libjansson-dev header:jansson.h
 libcmocka-dev header:cmocka.h
 '
-# What lol-guest asks for.
+# What lol-guest and lol-run ask for.
 GUEST_NEEDS='
 bc command:bc
 bison command:bison
@@ -44,6 +44,7 @@ debian-archive-keyring file:/usr/share/keyrings/debian-archive-keyring.gpg
 busybox-static file:/bin/busybox
 util-linux command:setpriv
 util-linux command:flock
+diod file:/usr/sbin/diod
 '
 
 # What tests use; quickstart does without.
