@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 #include "devices/byte-ring.h"
+#include "kdebug.h"
 #include "types.h"
 #include "vstate.h"
 
@@ -108,6 +109,8 @@ struct kctl {
 
 	struct krpc rpc[MAX_VCPUS];
 	struct park park[MAX_VCPUS]; /* pause, dumps, gdb */
+
+	struct kdebug debug;
 
 	/* the end */
 	_Atomic uint32_t stop; /* [K] enum kstop */

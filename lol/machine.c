@@ -354,6 +354,8 @@ static int start(struct machine *m, struct lol_error *err)
 	m->ctl->ncpus = m->ctl_cpus = 1;
 	m->ctl->ndevices = m->ndevices;
 	m->ctl->verbose = m->opts->verbosity > 0 ? (uint32_t)m->opts->verbosity : 0;
+	if ((ret = gdb_create(m, err)))
+		return ret;
 	handoff_choose(m);
 	m->ctl->tsc_khz = tsc_khz(tsc0, ns0);
 	if ((ret = spawn_start(&m->spawn, m->ram_fd, m->ctl_fd, m->ushare_fd, m->doorbell, err)))
@@ -373,6 +375,7 @@ static void take_apart(struct machine *m)
 	spawn_stop(&m->spawn);
 	machine_prompt_end(m);
 	control_set_loop(m->session->control, NULL, NULL);
+	gdb_destroy(m, 0);
 	park_fini(m);
 	for (unsigned i = 0; i < m->ndevices; i++)
 		virtio_destroy(m->devices[i]);

@@ -17,6 +17,7 @@
 #include "devices/virtio-mmio.h"
 #include "devices/virtio-rng.h"
 #include "error.h"
+#include "gdb/server.h"
 #include "kctl.h"
 #include "loader.h"
 #include "loop.h"
@@ -59,6 +60,7 @@ struct machine {
 	char death[256];
 	bool panicked;
 	struct parking parking;
+	struct gdb_server *gdb; /* NULL: no --gdb */
 
 	struct rtc *rtc;
 	struct power *power;

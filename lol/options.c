@@ -19,12 +19,11 @@
 /*
  * Understood and checked, but no code does it yet. THE place to change: whoever builds one deletes its row.
  */
-enum feature { USES_SHARE = 2, USES_ROOTFS = 4, USES_GDB = 8, USES_QCOW2 = 16, USES_COW = 32 };
+enum feature { USES_SHARE = 2, USES_ROOTFS = 4, USES_QCOW2 = 16, USES_COW = 32 };
 static const struct {
 	enum feature feature;
 	const char *option;
 } not_built[] = {
-	{USES_GDB, "--gdb"},
 	{USES_QCOW2, "--disk with format=qcow2"},
 	{USES_COW, "--disk with cow="},
 };
@@ -39,7 +38,6 @@ static unsigned features_used(const struct lol_options *opts)
 	}
 	used |= opts->nshares ? USES_SHARE : 0;
 	used |= opts->rootfs ? USES_ROOTFS : 0;
-	used |= opts->gdb.kind != GDB_OFF ? USES_GDB : 0;
 	return used;
 }
 

@@ -14,6 +14,8 @@ static void set_want(struct machine *m, uint32_t want)
 {
 	for (unsigned i = 0; i < m->ctl_cpus; i++) {
 		_Atomic uint32_t *word = &m->ctl->park[i].want;
+		if (!want && m->parking.stay >> i & 1)
+			continue;
 		atomic_store(word, want);
 		syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 	}
@@ -62,6 +64,22 @@ void park_hold(struct machine *m, enum park_holder who)
 	while (p->number == 0 || p->number == PARK_SELF);
 	set_want(m, p->number);
 	machine_kick(m);
+}
+
+void park_wake(struct machine *m, unsigned cpu)
+{
+	_Atomic uint32_t *word = &m->ctl->park[cpu].want;
+
+	if (m->parking.holders)
+		return;
+	atomic_store(word, 0);
+	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+void park_wake_all(struct machine *m)
+{
+	for (unsigned i = 0; i < m->ctl_cpus; i++)
+		park_wake(m, i);
 }
 
 void park_release(struct machine *m, enum park_holder who)
@@ -115,6 +133,7 @@ void park_forget(struct machine *m, void *arg)
 
 void park_doorbell(struct machine *m)
 {
+	gdb_doorbell(m);
 	if (m->parking.nwaiters && park_at_rest(m))
 		tell_waiters(m, 0);
 }

@@ -30,6 +30,7 @@ typedef void (*park_fn)(void *arg, int error);
 struct parking {
 	unsigned holders; /* enum park_holder */
 	uint32_t number;  /* of this rest, see vstate.h */
+	uint64_t stay;    /* bit n: vCPU n is not to go on with the others (gdb steps one of them) */
 	int timer;        /* -1: none yet */
 	unsigned nwaiters;
 	struct park_waiter {
@@ -43,6 +44,10 @@ void park_fini(struct machine *m);
 
 void park_hold(struct machine *m, enum park_holder who); /* takes a moment, see park_when_at_rest() */
 void park_release(struct machine *m, enum park_holder who);
+
+/* Let go what rests on its own account, or was to stay behind; only while nobody holds the guest. */
+void park_wake(struct machine *m, unsigned cpu);
+void park_wake_all(struct machine *m);
 
 /* Does every vCPU rest on our account? Then its state in the control page is true and stays so until the release. */
 bool park_at_rest(const struct machine *m);

@@ -11,7 +11,7 @@
  *
  * K answers with the same number in `at_rest` when the vCPU stands at an instruction boundary of the guest, `state` is
  * true and nothing of it runs, neither in K nor in a U; then it rings the doorbell. It goes on when `want` is 0, with
- * what `state` says about general registers, rip and flags (all vCPUs that rest may be changed so: set `changed`).
+ * what `state` says about the registers that `changed` names (of any vCPU that rests).
  *
  * The monitor believes nothing here but for showing it to a user.
  */
@@ -22,6 +22,10 @@
 #include <stdint.h>
 
 #define PARK_SELF 0xffffffffu
+#define PARK_CHANGED 1u        /* general registers, rip, flags, FS and GS bases */
+#define PARK_CHANGED_XSTATE 2u /* x87, SSE, AVX */
+enum { PARK_GO_ON, PARK_GO_STEP }; /* PARK_GO_STEP: execute one instruction, then rest by itself */
+enum park_reason { PARK_ASKED, PARK_STEPPED, PARK_BREAK, PARK_WATCH };
 #define PARK_XSTATE 4096 /* bytes */
 
 /* es cs ss ds fs gs, as on the instruction level */
@@ -45,8 +49,10 @@ struct park {
 	_Atomic uint32_t want;    /* [M] and [K]; a futex that K sleeps on */
 	_Atomic uint32_t at_rest; /* [K] */
 	_Atomic uint32_t started; /* [K] 1: this vCPU exists and will answer */
-	uint32_t reason;          /* [K] with PARK_SELF: the guest's exception vector */
-	_Atomic uint32_t changed; /* [M] 1: load the registers of state on the way out; [K] clears */
+	uint32_t reason;          /* [K] enum park_reason */
+	_Atomic uint32_t changed; /* [M] bits PARK_CHANGED*: load state on the way out; [K] clears */
+	uint32_t go;              /* [M] while at rest: how to go on, PARK_GO_*; [K] sets PARK_GO_ON before it rests */
+	uint64_t addr;            /* [K] PARK_BREAK: of the breakpoint */
 	struct vcpu_state state;  /* [K], while at rest [M] */
 } __attribute__((aligned(64)));
 

@@ -7,7 +7,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "cpu/k.h"
+#include "cpu/debug.h"
 
 struct gate {
 	uint16_t offset0, selector;
@@ -129,7 +129,8 @@ void ivmm_deliver(struct gregs *g)
 	struct vcpu *v = vh.vcpu;
 
 	if (vh.park) {
-		park_here(v, g, 0, rdgsbase());
+		struct parked p = {.g = g};
+		debug_attention(v, &p);
 		return;
 	}
 	int vec = interrupt_take(v);

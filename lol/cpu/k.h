@@ -97,6 +97,22 @@ struct watch {
 	gva_t rip;
 };
 
+/* One step of the debugger's (debug.c). */
+struct step {
+	bool on;       /* wanted, and not done yet */
+	bool tf;       /* kernel code runs with the host's TF for it */
+	bool leaving;  /* ... but is still on the way out of the IVMM */
+	bool site;     /* the next way out of the IVMM ends it */
+	bool done;     /* user code: the instruction has been executed */
+	bool held;     /* an interrupt came meanwhile */
+	bool watch;    /* a host debug register was hit inside the IVMM */
+	uint8_t user_break; /* user code stands at a breakpoint whose condition holds */
+	uint16_t lifted;    /* number of the breakpoint whose byte is put back, + 1 */
+	uint8_t *lifted_byte;
+	bool busy;          /* user code: any of it */
+	uint64_t guest_tf;
+};
+
 struct uproc;
 struct vcpu {
 	uint8_t stage[XSTATE_MAX] __attribute__((aligned(64))); /* XSAVE image of the user state when not in a U */
@@ -121,6 +137,7 @@ struct vcpu {
 	const struct insn *entry_swapgs; /* see syscall_entry(), valid while lstar is entry_for */
 	uint64_t entry_for;
 	struct watch watch;
+	struct step step;
 	bool watch_step;               /* the next instruction may touch the page of a breakpoint */
 	gva_t last_pf;                 /* user address of the #PF that was injected last, 0: none */
 	uint32_t last_pf_access;
@@ -176,6 +193,8 @@ struct insn;
 void sites_rewrite(gva_t first, uint64_t bytes, bool module);
 void sites_rewrite_copies(void);
 const struct insn *site_at(gva_t rip);
+const struct insn *site_around(gva_t va);            /* the site whose region has the byte va, or NULL */
+gva_t site_trampoline(const struct insn *in);        /* where to go on for it to be emulated in site context; 0: it has none */
 bool rip_in_guest(uint64_t rip);
 
 /* Emulate the sensitive instruction at regs->rip; on return regs is where the guest goes on. False: not one of ours. */
@@ -253,10 +272,11 @@ const uint8_t *fpu_image(struct vcpu *v); /* an image of the user state, in v->s
 void user_flush_all(struct vcpu *v);
 void kick_user(struct uproc *u);
 
-/* park.c: rest where the guest has these registers, until the monitor says go on; regs may be others then. gs: the GS base in force. */
+/* park.c: rest where the guest is, until the monitor says go on; what p points to may have other values then. */
 void park_notice(struct vcpu *v); /* in the handler of a kick */
-void park_here(struct vcpu *v, struct gregs *regs, unsigned cpl, uint64_t gs);
-void park_self(struct vcpu *v, struct gregs *regs, unsigned cpl, uint64_t gs, uint32_t reason); /* unasked: a breakpoint */
+struct parked; /* debug.h */
+uint32_t park_here(struct vcpu *v, const struct parked *p); /* PARK_GO_ON, PARK_GO_STEP */
+uint32_t park_self(struct vcpu *v, const struct parked *p, uint32_t reason, uint64_t addr); /* unasked: a breakpoint */
 
 /* watch.c: breakpoints of DR0 to DR3 in user code. */
 bool watch_active(const struct vcpu *v);

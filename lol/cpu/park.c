@@ -11,7 +11,8 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
-#include "cpu/k.h"
+#include "cpu/debug.h"
+#include "mmu/upatch.h"
 
 static void doorbell(void)
 {
@@ -77,29 +78,74 @@ static void publish(struct vcpu *v, const struct gregs *g, unsigned cpl, uint64_
 	__builtin_memcpy(s->xstate, v->stage, s->xsize);
 }
 
-static void take_over(struct gregs *g, unsigned cpl, const struct vcpu_state *s)
+static bool canonical(uint64_t base)
 {
-	uint64_t changeable = FL_ARITH | FL_DF | FL_TF | FL_AC | FL_NT | FL_RF;
+	return base < 1ull << 47;
+}
+
+static void take_over(struct vcpu *v, const struct parked *p, const struct vcpu_state *s)
+{
+	struct gregs *g = p->g;
+	uint64_t changeable = FL_ARITH | FL_DF | FL_TF | FL_AC | FL_RF | (p->cpl ? FL_NT : 0);
 
 	for (int i = 0; i < 16; i++)
 		g->r[i] = s->r[i];
 	g->rip = s->rip;
 	g->rflags = (g->rflags & ~changeable) | (s->rflags & changeable);
-	if (cpl == 0)
+	if (p->cpl == 0)
 		vh.vflags = (s->rflags & FL_IF) | 2;
+	if (canonical(s->fs_base))
+		v->fs_base = s->fs_base;
+	if (canonical(s->kernel_gs_base))
+		vh.swapped_gs = s->kernel_gs_base;
+	if (!canonical(s->gs_base))
+		return;
+	if (p->gs_base)
+		*p->gs_base = s->gs_base;
+	else
+		wrgsbase(s->gs_base);
 }
 
-void park_here(struct vcpu *v, struct gregs *g, unsigned cpl, uint64_t gs)
+/* x87, SSE and AVX of user code, which the debugger knows; the image was ours, and the monitor is trusted. */
+static void take_over_vectors(struct vcpu *v, const struct vcpu_state *s)
+{
+	uint32_t mxcsr;
+
+	__builtin_memcpy(v->stage, s->xstate, 512);
+	__builtin_memcpy(&mxcsr, s->xstate + 24, 4);
+	mxcsr &= 0xffff;
+	__builtin_memcpy(v->stage + 24, &mxcsr, 4);
+	uint64_t bv, mine, mask = xcr0_allowed() & 7;
+	__builtin_memcpy(&bv, v->stage + 512, 8);
+	__builtin_memcpy(&mine, s->xstate + 512, 8);
+	bv = (bv & ~mask) | (mine & mask);
+	__builtin_memcpy(v->stage + 512, &bv, 8);
+	if (mask & 4)
+		__builtin_memcpy(v->stage + 576, s->xstate + 576, 256);
+}
+
+/* The debugger has written to guest text: copies of user pages may be old. */
+static void look_at_text(void)
+{
+	static _Atomic uint32_t seen;
+	uint32_t now = kctl->debug.text_changed;
+
+	if (atomic_exchange(&seen, now) != now)
+		upatch_check();
+}
+
+uint32_t park_here(struct vcpu *v, const struct parked *at)
 {
 	struct park *p = &kctl->park[v->id];
-	uint32_t want, answered = 0;
+	uint32_t want, answered = 0, changed;
 
 	if (!atomic_load(&p->want)) {
 		vh.park = 0;
-		return;
+		return PARK_GO_ON;
 	}
 	fpu_save(v); /* the stage is the truth now; the next entry to user code loads it again */
-	publish(v, g, cpl, gs, &p->state);
+	publish(v, at->g, at->cpl, at->gs_base ? *at->gs_base : rdgsbase(), &p->state);
+	p->go = PARK_GO_ON;
 	while ((want = atomic_load(&p->want))) {
 		if (want != answered) {
 			atomic_store(&p->at_rest, want);
@@ -108,21 +154,29 @@ void park_here(struct vcpu *v, struct gregs *g, unsigned cpl, uint64_t gs)
 		}
 		sys6(SYS_futex, (long)&p->want, FUTEX_WAIT, want, 0, 0, 0);
 	}
+	uint32_t go = p->go;
+	p->reason = PARK_ASKED;
 	atomic_store(&p->at_rest, 0);
-	if (atomic_exchange(&p->changed, 0))
-		take_over(g, cpl, &p->state);
+	changed = atomic_exchange(&p->changed, 0);
+	if (changed)
+		take_over(v, at, &p->state);
+	if (changed & PARK_CHANGED_XSTATE)
+		take_over_vectors(v, &p->state);
+	look_at_text();
 	/* In this order: a new wish between the two is seen by one or the other. */
 	vh.park = 0;
 	vh.pending = 1;
 	park_notice(v);
+	return go;
 }
 
-void park_self(struct vcpu *v, struct gregs *g, unsigned cpl, uint64_t gs, uint32_t reason)
+uint32_t park_self(struct vcpu *v, const struct parked *at, uint32_t reason, uint64_t addr)
 {
 	struct park *p = &kctl->park[v->id];
 	uint32_t nobody = 0;
 
+	p->addr = addr;
 	p->reason = reason;
 	atomic_compare_exchange_strong(&p->want, &nobody, PARK_SELF);
-	park_here(v, g, cpl, gs);
+	return park_here(v, at);
 }

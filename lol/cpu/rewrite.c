@@ -71,6 +71,41 @@ const struct insn *site_at(gva_t rip)
 	return NULL;
 }
 
+const struct insn *site_around(gva_t va)
+{
+	for (unsigned back = 0; sites && back < 64; back++) {
+		uint32_t n = *slot_of(va - back);
+		if (n && sites[n - 1].start + sites[n - 1].region > va)
+			return &sites[n - 1];
+	}
+	return NULL;
+}
+
+gva_t site_trampoline(const struct insn *in)
+{
+	if (in->op == OP_CLI || in->op == OP_PUSHF || in->op == OP_STI || in->op == OP_SWAPGS)
+		return 0;
+	return (gva_t)(uintptr_t)(trampolines + (in - sites) * TRAMPOLINE);
+}
+
+/* For those who look at guest text from outside: what stood here. */
+static void publish(const struct insn *in, uint8_t kind, const uint8_t *code)
+{
+	struct kdebug *d = &kctl->debug;
+
+	if (d->nsites >= KSITES_MAX)
+		return;
+	struct ksite *k = &d->sites[d->nsites];
+	k->start = in->start;
+	k->off = (uint8_t)(in->va - in->start);
+	k->len = in->len;
+	k->region = in->region;
+	k->kind = kind;
+	for (unsigned i = 0; i < sizeof(k->code); i++)
+		k->code[i] = i < in->len ? code[i] : 0;
+	d->nsites++;
+}
+
 static int64_t tls_offset(void *p)
 {
 	uint64_t fs;
@@ -240,6 +275,7 @@ static struct insn *record(const struct ivmm_site *s, gva_t start)
 		*slot = ++nsites;
 	}
 	sites[*slot - 1] = in;
+	publish(&in, s->kind, bytes);
 	return &sites[*slot - 1];
 }
 
@@ -358,6 +394,7 @@ static void copy_function(const gva_t range[2], bool to_user)
 					      .va = va,
 					      .start = va};
 		*slot_of(va) = nsites + 1;
+		publish(&sites[nsites], IVMM_UACCESS, p);
 		nsites++;
 		write_region(&sites[nsites - 1], nsites - 1, p, 5);
 		return;

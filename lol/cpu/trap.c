@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <ucontext.h>
 
+#include "cpu/debug.h"
 #include "cpu/insn.h"
 #include "mmu/uproc.h"
 
@@ -41,7 +42,7 @@ static void regs_out(const struct gregs *g, ucontext_t *uc)
 /* The guest's next instruction may be an interrupt handler's first. */
 static void deliver_due(struct vcpu *v, struct gregs *g)
 {
-	if (!vh.pending || !virtual_if())
+	if (!vh.pending || !virtual_if() || !rip_in_guest(g->rip))
 		return;
 	int vec = interrupt_take(v);
 	if (vec >= 0)
@@ -61,7 +62,10 @@ static void async_handler(int sig, siginfo_t *si, void *ucv)
 	int saved = errno;
 
 	(void)si;
-	vh.pending = 1;
+	if (v->step.tf) /* the step goes first */
+		v->step.held = true;
+	else
+		vh.pending = 1;
 	if (sig == SIGALRM && v->lapic.deadline && rdtsc() < v->lapic.deadline)
 		lapic_deadline(v, v->lapic.deadline); /* the two clocks disagree by a little */
 	park_notice(v);
@@ -69,11 +73,16 @@ static void async_handler(int sig, siginfo_t *si, void *ucv)
 	struct uproc *u = atomic_load(&v->in_user);
 	if (u) {
 		kick_user(u);
+	} else if (vh.park && (rip_in_guest(rip) || debug_guest_rip(rip) != rip)) {
+		struct parked p = {.g = &g, .signal = true};
+		regs_in(&g, uc);
+		g.rip = debug_guest_rip(rip);
+		debug_attention(v, &p);
+		deliver_due(v, &g);
+		regs_out(&g, uc);
 	} else if (rip_in_guest(rip)) {
-		if (virtual_if() || vh.park) {
+		if (virtual_if()) {
 			regs_in(&g, uc);
-			if (vh.park)
-				park_here(v, &g, 0, rdgsbase());
 			deliver_due(v, &g);
 			regs_out(&g, uc);
 		}
@@ -90,8 +99,10 @@ static void async_handler(int sig, siginfo_t *si, void *ucv)
 			g.r[RCX] = *sp++;
 		g.rip = *sp++;
 		g.r[RSP] = (uint64_t)sp;
-		if (vh.park)
-			park_here(v, &g, 0, rdgsbase());
+		if (vh.park) {
+			struct parked p = {.g = &g, .signal = true};
+			debug_attention(v, &p);
+		}
 		deliver_due(v, &g);
 		regs_out(&g, uc);
 	}
@@ -128,7 +139,7 @@ static bool mmio(struct vcpu *v, struct gregs *g, gpa_t gpa)
 
 	STAT(mmio_traps);
 	for (unsigned i = 0; i < sizeof(bytes); i++)
-		if (!k_read(g->rip + i, &bytes[i], 1))
+		if (!debug_read_text(g->rip + i, &bytes[i], 1))
 			bytes[i] = 0xcc;
 	if (!decode(bytes, sizeof(bytes), g->rip, &in) || !in.mem)
 		return false;
@@ -165,7 +176,7 @@ bool emulate_at(struct vcpu *v, struct gregs *g)
 
 	if (!site) {
 		for (unsigned i = 0; i < sizeof(bytes); i++)
-			if (!k_read(g->rip + i, &bytes[i], 1))
+			if (!debug_read_text(g->rip + i, &bytes[i], 1))
 				bytes[i] = 0xcc;
 		if (!decode(bytes, sizeof(bytes), g->rip, &in) || in.op >= OP_LOAD)
 			return false;
@@ -219,6 +230,14 @@ static void sync_handler(int sig, siginfo_t *si, void *ucv)
 	regs_in(&g, uc);
 	if (sig == SIGSYS)
 		k_stop(KSTOP_BUG, "system call %d at %lx is not in K's sandbox: a bug of lol-k, or an attack by the guest kernel", si->si_syscall, g.rip);
+	struct parked p = {.g = &g, .signal = true};
+	if (sig == SIGTRAP && debug_trap(v, &p, trapno, si->si_code)) {
+		deliver_due(v, &g);
+		regs_out(&g, uc);
+		return;
+	}
+	gva_t host_rip = g.rip; /* of a copy out of line, maybe */
+	g.rip = debug_guest_rip(g.rip);
 	if (!rip_in_guest(g.rip)) {
 		/* Our own code touches kernel memory for the guest: that may need a fill. */
 		if (trapno == VEC_PF && (g.rip >= K_LOW_END) && k_fill(v, cr2, error, &gpa) == KFILL_DONE)
@@ -231,7 +250,15 @@ static void sync_handler(int sig, siginfo_t *si, void *ucv)
 		k_stop(KSTOP_BUG, "signal %d (trap %u, error %x, address %lx) in lol-k at %lx; last guest registers: rsp %lx rdi %lx", sig,
 		       trapno, error, cr2, g.rip, vh.save_rsp, g.r[RDI]);
 	}
+	gva_t at = g.rip;
+	bool step = debug_fault_begin(v, &g);
 	guest_fault(v, &g, trapno, error, cr2);
+	if (g.rip == at)
+		g.rip = host_rip;
+	if (step)
+		debug_fault_end(v, &p, host_rip);
+	else if (vh.park && g.rip != host_rip)
+		debug_attention(v, &p);
 	deliver_due(v, &g);
 	regs_out(&g, uc);
 }

@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "cpu/debug.h"
 #include "cpu/insn.h"
 #include "mmu/upatch.h"
 
@@ -426,6 +427,8 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g, struc
 	}
 	if (trapno == VEC_DB && v->watch.on && !watch_hit(v))
 		return false;
+	if (trapno == VEC_BP && debug_user_break(v, g))
+		return false;
 	deliver_exception(v, u, g, trapno, error);
 	return true;
 }
@@ -466,13 +469,13 @@ static struct uproc *current_u(struct vcpu *v)
 /* Breakpoints and single steps. True: #DB is due before the next instruction. */
 static bool prepare_watch(struct vcpu *v, struct uproc *u, struct gregs *g, uint64_t gs_base, bool *step)
 {
-	bool watch = watch_active(v);
+	bool watch = watch_active(v), debug = v->step.busy;
 
-	*step = watch && (v->watch_step || g->rflags & FL_TF);
+	*step = debug || (watch && (v->watch_step || g->rflags & FL_TF));
 	watch_free(v, g);
 	if (*step && watch_begin(v, g, gs_base))
 		return true;
-	step_mode(v, u, watch || g->rflags & FL_TF);
+	step_mode(v, u, watch || debug || g->rflags & FL_TF);
 	if (watch && !*step)
 		watch_hide(v, u);
 	return false;
@@ -485,12 +488,14 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 	gs.user = swapped ? vh.swapped_gs : gs.active;
 	gs.kernel = swapped ? gs.active : vh.swapped_gs;
 	vh.vflags = FL_IF | 2;
+	struct parked at = {.g = g, .cpl = 3, .gs_base = &gs.user};
 	for (;;) {
-		if (vh.park) {
+		if (vh.park || v->step.busy) {
 			vh.swapped_gs = gs.kernel;
-			park_here(v, g, 3, gs.user);
+			debug_user_stop(v, &at);
+			gs.kernel = vh.swapped_gs;
 		}
-		if (vh.pending) {
+		if (vh.pending && !v->step.busy) {
 			int vec = interrupt_take(v);
 			if (vec >= 0) {
 				inject(v, g, 3, (unsigned)vec, false, 0);
@@ -504,9 +509,10 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		if (u->resync || u->ninval || u->stale_copies)
 			umap_sync(v, u);
 		prefill(v, u);
-		if (((v->dr[7] & 0xff) || v->watch.on || v->watch_step || u->stepping || g->rflags & (FL_TF | FL_RF)) &&
+		if (((v->dr[7] & 0xff) || v->step.busy || v->watch.on || v->watch_step || u->stepping || g->rflags & (FL_TF | FL_RF)) &&
 		    prepare_watch(v, u, g, gs.user, &step)) {
 			inject(v, g, 3, VEC_DB, false, 0);
+			debug_user_event(v, false, true);
 			break;
 		}
 		uint32_t cmd = UCMD_RESUME | put_segments(v, u, gs.user);
@@ -530,13 +536,14 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		atomic_store_explicit(&u->s->kick, 0, memory_order_relaxed); /* published with the turn */
 		atomic_store_explicit(&v->in_user, u, memory_order_relaxed); /* for signals of this thread */
 		atomic_signal_fence(memory_order_seq_cst);
-		if (vh.pending) /* the signal came before in_user was set */
+		if ((vh.pending && !v->step.busy) || vh.park) /* the signal came before in_user was set */
 			atomic_store(&u->s->kick, 1);
 		bool ok = user_run(v, u, cmd);
 		atomic_store_explicit(&v->in_user, NULL, memory_order_relaxed);
 		if (!ok) { /* the process is gone: a fatal fault of this guest thread with what it had last */
 			v->fpu_in = NULL;
 			inject_gp(v, g, 3, 0);
+			debug_user_event(v, false, true);
 			break;
 		}
 		if (u->s->why == WHY_KICKED) {
@@ -546,10 +553,14 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		}
 		get_regs(u, g);
 		get_segments(v, u);
+		bool stepped = step && u->s->why == SIG_TRAP && u->s->regs[UR_TRAPNO] == VEC_DB;
 		if (step)
-			watch_end(v, g, u->s->why == SIG_TRAP && u->s->regs[UR_TRAPNO] == VEC_DB);
+			watch_end(v, g, stepped);
 		gs.user = canonical(u->gs_base, gs.user);
-		if (handle_event(v, u, g, &gs))
+		bool leave = handle_event(v, u, g, &gs);
+		if (step)
+			debug_user_event(v, stepped, leave);
+		if (leave)
 			break;
 	}
 	vh.swapped_gs = gs.swapped ? gs.user : gs.kernel;

@@ -135,6 +135,13 @@ static struct copy *current_copy(gpa_t gpa)
 	return c;
 }
 
+void upatch_check(void)
+{
+	for (unsigned i = 0; i < ncopies; i++)
+		if (copy[i].valid)
+			current_copy(copy[i].gpa);
+}
+
 void upatch_writer(gpa_t gpa, int more)
 {
 	uint16_t *index = index_of(gpa);

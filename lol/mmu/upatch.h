@@ -16,6 +16,9 @@ void upatch_site(struct vcpu *v, struct uproc *u, gva_t va);
  */
 uint64_t upatch_copy(struct uproc *u, gva_t va, gpa_t gpa);
 
+/* Guest text may have been changed behind the back of all: let go of copies that are no longer right. */
+void upatch_check(void);
+
 /* One more or one less U mapping of the page gpa that can be written through. */
 void upatch_writer(gpa_t gpa, int more);
 

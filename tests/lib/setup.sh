@@ -50,6 +50,7 @@ diod file:/usr/sbin/diod
 # What tests use; quickstart does without.
 TEST_NEEDS='
 bsdutils command:script
+gdb command:gdb
 e2fsprogs command:mke2fs
 procps command:pgrep
 python3-minimal command:python3

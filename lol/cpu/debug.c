@@ -1,0 +1,548 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Breakpoints and single steps of the debugger, see debug.h. */
+#include "cpu/debug.h"
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "cpu/insn.h"
+
+#define CODE_HWBKPT 4 /* TRAP_HWBKPT: a host debug register, and not TF */
+#define SLOT 32u
+#define INT3 0xcc
+
+/* Copies out of line: the instruction, and a jump to the one behind it. */
+static uint8_t slots[KBREAK_MAX * SLOT] __attribute__((aligned(4096)));
+static struct {
+	uint32_t generation; /* of the breakpoint that the slot was made for */
+	uint8_t len;         /* of the instruction, 0: it cannot be moved */
+} slot[KBREAK_MAX];
+
+static bool in_slots(gva_t rip)
+{
+	return rip - (gva_t)(uintptr_t)slots < sizeof(slots);
+}
+
+gva_t debug_guest_rip(gva_t rip)
+{
+	if (!in_slots(rip))
+		return rip;
+	unsigned n = (unsigned)((rip - (gva_t)(uintptr_t)slots) / SLOT), at = rip % SLOT;
+	return kctl->debug.breaks[n].va + (at ? slot[n].len : 0u);
+}
+
+/* ---- breakpoints ---- */
+
+static unsigned nbreaks(void)
+{
+	return MIN(kctl->debug.nbreaks, KBREAK_MAX);
+}
+
+static struct kbreak *kernel_break(gva_t va)
+{
+	for (unsigned i = 0; i < nbreaks(); i++)
+		if (kctl->debug.breaks[i].va == va)
+			return &kctl->debug.breaks[i];
+	return NULL;
+}
+
+/* In user code a page can be mapped at several addresses, and an address is another page in every process. */
+static struct kbreak *user_break(struct vcpu *v, gva_t va)
+{
+	struct kbreak *b = kernel_break(va);
+	struct walk w;
+
+	if (b || !nbreaks() || va >= K_USER_END || !pt_walk(v->cr3, va, &w))
+		return b;
+	for (unsigned i = 0; i < nbreaks(); i++)
+		if (kctl->debug.breaks[i].va && kctl->debug.breaks[i].gpa == w.gpa)
+			return &kctl->debug.breaks[i];
+	return NULL;
+}
+
+static uint8_t *text_byte(struct vcpu *v, const struct parked *p, gva_t va)
+{
+	struct walk w;
+
+	if (!p->cpl)
+		return k_ptr(va);
+	return va < K_USER_END && pt_walk(v->cr3, va, &w) ? ram_ptr(&ram, w.gpa, 1) : NULL;
+}
+
+bool debug_read_text(gva_t va, uint8_t *buf, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!k_read(va + i, &buf[i], 1))
+			return false;
+	for (unsigned i = 0; i < nbreaks(); i++) {
+		const struct kbreak *b = &kctl->debug.breaks[i];
+		if (b->va && b->va - va < n && buf[b->va - va] == INT3)
+			buf[b->va - va] = b->original;
+	}
+	return true;
+}
+
+/* The bytes that b hides and those behind it; how many could be read. */
+static unsigned original(struct vcpu *v, const struct parked *p, const struct kbreak *b, uint8_t code[15])
+{
+	unsigned n = 0;
+
+	for (; n < 15; n++) {
+		uint8_t *byte = text_byte(v, p, p->g->rip + n);
+		if (!byte)
+			break;
+		code[n] = *byte;
+		const struct kbreak *here = code[n] == INT3 ? kernel_break(p->g->rip + n) : NULL;
+		if (here)
+			code[n] = here->original;
+	}
+	if (n && code[0] == INT3)
+		code[0] = b->original;
+	return n;
+}
+
+/* ---- the usual instructions, by hand ---- */
+
+static bool stack_write(struct vcpu *v, const struct parked *p, uint64_t val)
+{
+	gva_t bad, sp = p->g->r[RSP] - 8;
+	uint32_t error;
+
+	if (p->cpl ? !user_write(v, sp, &val, 8, &bad, &error) : !k_write(sp, &val, 8))
+		return false;
+	p->g->r[RSP] = sp;
+	return true;
+}
+
+static bool stack_read(struct vcpu *v, const struct parked *p, uint64_t *val)
+{
+	gva_t bad;
+	uint32_t error;
+
+	if (p->cpl ? !user_read(v, p->g->r[RSP], val, 8, &bad, &error) : !k_read(p->g->r[RSP], val, 8))
+		return false;
+	p->g->r[RSP] += 8;
+	return true;
+}
+
+static bool condition(uint64_t f, unsigned cc)
+{
+	bool less = !(f & 0x80) != !(f & 0x800), r;
+
+	switch (cc >> 1) {
+	case 0:
+		r = f & 0x800;
+		break;
+	case 1:
+		r = f & FL_CF;
+		break;
+	case 2:
+		r = f & FL_ZF;
+		break;
+	case 3:
+		r = f & (FL_CF | FL_ZF);
+		break;
+	case 4:
+		r = f & 0x80;
+		break;
+	case 5:
+		r = f & 4;
+		break;
+	case 6:
+		r = less;
+		break;
+	default:
+		r = less || f & FL_ZF;
+	}
+	return r != (cc & 1);
+}
+
+static int32_t imm32(const uint8_t *p)
+{
+	int32_t v;
+	__builtin_memcpy(&v, p, 4);
+	return v;
+}
+
+/* Length of the NOP or endbr at c, 0: it is none. */
+static unsigned nop_length(const uint8_t *c)
+{
+	static const uint8_t endbr[3] = {0xf3, 0x0f, 0x1e};
+	unsigned n = 0;
+
+	if (!__builtin_memcmp(c, endbr, 3) && (c[3] == 0xfa || c[3] == 0xfb))
+		return 4;
+	while (n < 3 && c[n] == 0x66)
+		n++;
+	if (c[n] == 0x90)
+		return n + 1;
+	if (c[n] != 0x0f || c[n + 1] != 0x1f)
+		return 0;
+	uint8_t modrm = c[n + 2], mod = modrm >> 6;
+	n += 3;
+	if (mod == 3)
+		return n;
+	bool sib = (modrm & 7) == 4;
+	if (mod == 0 && ((modrm & 7) == 5 || (sib && (c[n] & 7) == 5)))
+		n += 4;
+	return n + sib + (mod == 1 ? 1 : mod == 2 ? 4 : 0);
+}
+
+/* True: the instruction with the bytes c is done and g stands behind it. */
+static bool by_hand(struct vcpu *v, const struct parked *p, const uint8_t c[15])
+{
+	struct gregs *g = p->g;
+	uint64_t val;
+	unsigned n = nop_length(c), rex = (c[0] & 0xf0) == 0x40 ? c[0] : 0;
+	const uint8_t *o = c + !!rex;
+
+	if (p->cpl && v->user_cs != SEL_USER_CS)
+		return false;
+	if (n) {
+		g->rip += n;
+		return true;
+	}
+	if ((*o & 0xf8) == 0x50 && !(rex & 6)) { /* push */
+		if (!stack_write(v, p, g->r[(*o & 7) | (rex & 1) << 3]))
+			return false;
+		g->rip += 1u + !!rex;
+		return true;
+	}
+	if ((*o & 0xf8) == 0x58 && !(rex & 6)) { /* pop */
+		if (!stack_read(v, p, &val))
+			return false;
+		g->r[(*o & 7) | (rex & 1) << 3] = val;
+		g->rip += 1u + !!rex;
+		return true;
+	}
+	if ((rex & 0xf8) == 0x48 && (*o == 0x89 || *o == 0x8b) && o[1] >= 0xc0) { /* mov between registers */
+		unsigned reg = (o[1] >> 3 & 7) | (rex & 4) << 1, rm = (o[1] & 7) | (rex & 1) << 3;
+		if (*o == 0x89)
+			g->r[rm] = g->r[reg];
+		else
+			g->r[reg] = g->r[rm];
+		g->rip += 3;
+		return true;
+	}
+	if (rex)
+		return false;
+	switch (c[0]) {
+	case 0xe8: /* call */
+		if (!stack_write(v, p, g->rip + 5))
+			return false;
+		g->rip += 5 + (uint64_t)(int64_t)imm32(c + 1);
+		return true;
+	case 0xe9:
+		g->rip += 5 + (uint64_t)(int64_t)imm32(c + 1);
+		return true;
+	case 0xeb:
+		g->rip += 2 + (uint64_t)(int64_t)(int8_t)c[1];
+		return true;
+	case 0x70 ... 0x7f:
+		g->rip += 2 + (condition(g->rflags, c[0] & 15) ? (uint64_t)(int64_t)(int8_t)c[1] : 0);
+		return true;
+	case 0x0f:
+		if ((c[1] & 0xf0) != 0x80)
+			return false;
+		g->rip += 6 + (condition(g->rflags, c[1] & 15) ? (uint64_t)(int64_t)imm32(c + 2) : 0);
+		return true;
+	case 0xc3:
+		if (!stack_read(v, p, &val))
+			return false;
+		g->rip = val;
+		return true;
+	}
+	return false;
+}
+
+/* ---- copies out of line, lifted breakpoints ---- */
+
+static gva_t slot_for(const struct parked *p, const struct kbreak *b, const uint8_t *code, unsigned n)
+{
+	static bool executable;
+	unsigned i = (unsigned)(b - kctl->debug.breaks);
+	uint8_t *s = slots + i * SLOT;
+
+	if (!executable) {
+		if (sys3(SYS_mprotect, slots, sizeof(slots), PROT_READ | PROT_WRITE | PROT_EXEC))
+			return 0;
+		executable = true;
+	}
+	if (slot[i].generation != b->generation) {
+		if (!p->signal)
+			vector_registers_save();
+		unsigned len = plain_length(code, n);
+		if (!p->signal)
+			vector_registers_restore();
+		slot[i].len = 0;
+		if (len) {
+			int32_t back = (int32_t)((int64_t)(b->va + len) - (int64_t)(uintptr_t)(s + len + 5));
+			for (unsigned k = 0; k < len; k++)
+				s[k] = code[k];
+			s[len] = 0xe9;
+			__builtin_memcpy(s + len + 1, &back, 4);
+			slot[i].len = (uint8_t)len;
+		}
+		slot[i].generation = b->generation;
+	}
+	return slot[i].len ? (gva_t)(uintptr_t)s : 0;
+}
+
+static void lift(struct vcpu *v, const struct parked *p, const struct kbreak *b)
+{
+	uint8_t *byte = text_byte(v, p, p->g->rip);
+
+	if (!byte || *byte != INT3)
+		return;
+	*byte = b->original;
+	v->step.lifted = (uint16_t)(b - kctl->debug.breaks + 1);
+	v->step.lifted_byte = byte;
+}
+
+/* What a step has put aside comes back. */
+static void end_step(struct vcpu *v, struct gregs *g)
+{
+	struct step *s = &v->step;
+
+	if (s->lifted) {
+		const struct kbreak *b = &kctl->debug.breaks[s->lifted - 1];
+		if (b->va && *s->lifted_byte == b->original)
+			*s->lifted_byte = INT3;
+	}
+	if (s->tf)
+		g->rflags = (g->rflags & ~(uint64_t)FL_TF) | s->guest_tf;
+	if (s->held)
+		vh.pending = 1;
+	*s = (struct step){0};
+}
+
+/* ---- stopping and going on ---- */
+
+/* Prepare to go on at p. True: a step was wanted, and is over already. */
+static bool set_off(struct vcpu *v, struct parked *p, bool step)
+{
+	struct gregs *g = p->g;
+	struct step *s = &v->step;
+	const struct insn *site = p->cpl ? NULL : site_around(g->rip);
+	uint8_t code[15];
+
+	if (site && g->rip != site->va) {
+		g->rip = g->rip < site->va ? site->va : site->start + site->region;
+		if (step)
+			return true;
+		site = site_around(g->rip);
+	}
+	struct kbreak *b = p->cpl ? user_break(v, g->rip) : kernel_break(site ? site->start : g->rip);
+	if (site) {
+		gva_t trampoline = site_trampoline(site);
+		if (!trampoline) {
+			emulate(v, g, site);
+			return step;
+		}
+		g->rip = trampoline;
+		if (step) {
+			s->on = s->site = true;
+			vh.park = 1;
+		}
+		return false;
+	}
+	if (b) {
+		unsigned n = original(v, p, b, code);
+		if (n == 15 && by_hand(v, p, code))
+			return step;
+		gva_t copy = p->cpl || !n ? 0 : slot_for(p, b, code, n);
+		if (copy)
+			g->rip = copy;
+		else
+			lift(v, p, b);
+	}
+	if (!step && !s->lifted)
+		return false;
+	s->on = step;
+	if (p->cpl) {
+		s->busy = true;
+		return false;
+	}
+	s->tf = true;
+	s->leaving = !p->signal;
+	s->guest_tf = g->rflags & FL_TF;
+	g->rflags |= FL_TF;
+	s->held = vh.pending;
+	vh.pending = 0;
+	return false;
+}
+
+static void stop(struct vcpu *v, struct parked *p, enum park_reason why, uint64_t addr)
+{
+	for (;;) {
+		uint32_t go = why == PARK_ASKED ? park_here(v, p) : park_self(v, p, why, addr);
+		if (!set_off(v, p, go == PARK_GO_STEP))
+			return;
+		why = PARK_STEPPED;
+		addr = 0;
+	}
+}
+
+/* Does the breakpoint's condition hold? One that cannot be computed does: the debugger is to look. */
+static bool holds(struct vcpu *v, const struct parked *p, const struct kbreak *b)
+{
+	uint32_t at = b->agent, n = b->agent_len;
+	uint64_t value = 1;
+	struct agent_regs r = {p->g, p->cpl,
+			       p->cpl ? p->g->rflags : (p->g->rflags & ~(uint64_t)FL_IF) | (vh.vflags & FL_IF)};
+
+	if (n && at <= KAGENT_BYTES && n <= KAGENT_BYTES - at && !agent_run(v, &r, kctl->debug.agent + at, n, &value))
+		value = 1;
+	if (value)
+		atomic_fetch_add_explicit(&kctl->debug.hits, 1, memory_order_relaxed);
+	else
+		atomic_fetch_add_explicit(&kctl->debug.misses, 1, memory_order_relaxed);
+	return value;
+}
+
+void debug_attention(struct vcpu *v, struct parked *p)
+{
+	bool watch = v->step.watch, stepped = v->step.on && v->step.site;
+
+	vh.park = 0;
+	end_step(v, p->g);
+	if (watch)
+		stop(v, p, PARK_WATCH, 0);
+	else if (stepped)
+		stop(v, p, PARK_STEPPED, 0);
+	else
+		stop(v, p, PARK_ASKED, 0);
+}
+
+/* From entry.S, site context, on the way back to the guest. */
+void ivmm_attention(struct gregs *g);
+void ivmm_attention(struct gregs *g)
+{
+	struct parked p = {.g = g};
+
+	debug_attention(vh.vcpu, &p);
+}
+
+bool debug_trap(struct vcpu *v, struct parked *p, uint32_t trapno, int code)
+{
+	struct gregs *g = p->g;
+
+	if (trapno == VEC_BP) {
+		struct kbreak *b = kernel_break(g->rip - 1);
+		if (!b)
+			return false;
+		g->rip = b->va;
+		if (v->step.tf)
+			end_step(v, g);
+		if (holds(v, p, b)) {
+			g->rip = b->report;
+			stop(v, p, PARK_BREAK, b->report);
+		} else {
+			set_off(v, p, false);
+		}
+		return true;
+	}
+	if (trapno != VEC_DB)
+		return false;
+	bool own = !rip_in_guest(g->rip) && !in_slots(g->rip); /* in the IVMM */
+	if (code == CODE_HWBKPT) {
+		if (own) {
+			v->step.watch = true;
+			vh.park = 1;
+			return true;
+		}
+		g->rip = debug_guest_rip(g->rip);
+		end_step(v, g);
+		stop(v, p, PARK_WATCH, 0);
+		return true;
+	}
+	if (!v->step.tf)
+		return false;
+	if (own)
+		return true;
+	if (v->step.leaving) { /* out of the IVMM: this is the instruction to step */
+		v->step.leaving = false;
+		return true;
+	}
+	bool on = v->step.on;
+	g->rip = debug_guest_rip(g->rip);
+	end_step(v, g);
+	if (on)
+		stop(v, p, PARK_STEPPED, 0);
+	return true;
+}
+
+bool debug_fault_begin(struct vcpu *v, struct gregs *g)
+{
+	if (!v->step.tf)
+		return false;
+	g->rflags = (g->rflags & ~(uint64_t)FL_TF) | v->step.guest_tf;
+	return true;
+}
+
+void debug_fault_end(struct vcpu *v, struct parked *p, gva_t rip)
+{
+	bool on = v->step.on;
+
+	if (p->g->rip == rip) { /* served: the same instruction again */
+		p->g->rflags |= FL_TF;
+		return;
+	}
+	v->step.guest_tf = p->g->rflags & FL_TF;
+	end_step(v, p->g);
+	if (on)
+		stop(v, p, PARK_STEPPED, 0);
+}
+
+/* ---- user code ---- */
+
+enum { USER_NONE, USER_STOP, USER_GO_OVER };
+
+void debug_user_stop(struct vcpu *v, struct parked *p)
+{
+	struct step *s = &v->step;
+
+	if (s->user_break == USER_GO_OVER) {
+		end_step(v, p->g);
+		set_off(v, p, false);
+	}
+	if (s->user_break == USER_STOP || (s->on && s->done)) {
+		enum park_reason why = s->user_break ? PARK_BREAK : PARK_STEPPED;
+		end_step(v, p->g);
+		stop(v, p, why, p->g->rip);
+	} else if (vh.park) {
+		debug_attention(v, p);
+	}
+}
+
+bool debug_user_break(struct vcpu *v, struct gregs *g)
+{
+	struct kbreak *b = nbreaks() ? user_break(v, g->rip - 1) : NULL;
+	struct parked p = {.g = g, .cpl = 3};
+
+	if (!b)
+		return false;
+	end_step(v, g);
+	g->rip--;
+	v->step.user_break = g->rip == b->va && holds(v, &p, b) ? USER_STOP : USER_GO_OVER;
+	v->step.busy = true;
+	return true;
+}
+
+void debug_user_event(struct vcpu *v, bool stepped, bool left)
+{
+	struct step *s = &v->step;
+
+	if (!s->on && !s->lifted)
+		return;
+	if (stepped && s->on && !left) {
+		s->done = true;
+	} else if (stepped || left) {
+		bool on = s->on;
+		end_step(v, NULL);
+		if (left && on) { /* the step has led into the guest kernel */
+			s->on = s->site = true;
+			vh.park = 1;
+		}
+	}
+}

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+# For tests of the gdb server: . "$(dirname "$0")/lib/gdb.sh". On top of guest.sh:
+#
+#   gdb_boot [ARGUMENT-OF-LOL-RUN]...   start a guest in the background, with --gdb on $GDB_SOCKET
+#   in_gdb [-ex COMMAND]...             a gdb in batch mode, attached; its output in $GDB_OUT
+#   in_gdb_interrupted ...              the same, and Ctrl-C one second after it has said "going on"
+#   saw TEXT, saw_not TEXT              a fixed string is in gdb's output
+#   saw_like REGEX                      an extended regular expression is in it
+#   guest_ends [STATUS]                 wait for the guest's end
+
+# shellcheck source=tests/system/lib/guest.sh
+. "$(dirname "${BASH_SOURCE[0]}")/guest.sh"
+
+command -v gdb >/dev/null || skip "no gdb here"
+mkdir -p -m 1777 "$LOL_TMP/gdb" # lol-run started by root is somebody else
+GDB_SOCKET=$LOL_TMP/gdb/sock GDB_OUT=$LOL_TMP/gdb.out GUEST_PID=
+
+gdb_boot() {
+	timeout -k 10 "${GDB_SECONDS:-120}" "$LOL_RUN" -q -m 256M --gdb="unix:$GDB_SOCKET" "$LOL_KERNEL" "$@" >"$CONSOLE" 2>"$ERRORS" </dev/null &
+	GUEST_PID=$!
+	local i
+	for ((i = 0; i < 300; i++)); do
+		[ ! -S "$GDB_SOCKET" ] || return 0
+		alive "$GUEST_PID" || fail "lol-run ended"
+		sleep 0.1
+	done
+	fail "no gdb server after 30 s"
+}
+
+in_gdb() {
+	timeout -k 10 "${GDB_SECONDS:-120}" gdb -nx -batch -ex 'set pagination off' -ex 'set confirm off' -ex 'set width 0' \
+		-ex "target remote $GDB_SOCKET" "$@" "${GDB_FILE:-$LOL_KERNEL}" >"$GDB_OUT" 2>&1 </dev/null ||
+		gdb_fail "gdb: status $?"
+}
+
+# As in_gdb, with Ctrl-C one second after gdb has said "going on".
+in_gdb_interrupted() {
+	local pid
+	rm -f "$GDB_OUT"
+	timeout "${GDB_SECONDS:-120}" gdb -nx -batch -ex 'set pagination off' -ex 'set confirm off' -ex 'set width 0' \
+		-ex "target remote $GDB_SOCKET" "$@" "${GDB_FILE:-$LOL_KERNEL}" >"$GDB_OUT" 2>&1 </dev/null &
+	pid=$!
+	wait_for_text 60 "going on" "$GDB_OUT"
+	sleep 1
+	kill -INT "$pid"
+	wait "$pid" || gdb_fail "gdb: status $?"
+}
+
+gdb_fail() {
+	echo "--- gdb:"
+	tail -n 60 "$GDB_OUT"
+	fail "$@"
+}
+
+saw() {
+	grep -qF -e "$1" "$GDB_OUT" || gdb_fail "gdb does not say: $1"
+}
+
+saw_not() {
+	! grep -qF -e "$1" "$GDB_OUT" || gdb_fail "gdb says: $1"
+}
+
+saw_like() {
+	grep -qE -e "$1" "$GDB_OUT" || gdb_fail "gdb says nothing like: $1"
+}
+
+guest_ends() {
+	wait "$GUEST_PID"
+	STATUS=$?
+	expect_status "${1:-0}"
+}
