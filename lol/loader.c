@@ -368,6 +368,8 @@ static int read_facts(struct image *im, struct kboot *b)
 		{"x86_64_start_kernel", &start_kernel, NULL, false},
 		{"initial_stack", &b->initial_stack, NULL, false},
 		{"initial_gs", &b->initial_gs, NULL, false},
+		{"vmcoreinfo_data", &b->vmcoreinfo_data, NULL, false},
+		{"vmcoreinfo_size", &b->vmcoreinfo_size, NULL, false},
 		{"early_gdt_descr", &b->early_gdt_descr, NULL, false},
 	};
 	int err = find_all(im, w, ARRAY_LEN(w));

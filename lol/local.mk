@@ -13,6 +13,7 @@ lol_run_SOURCES = $(lol_options_sources) \
 	$(lol_control_sources) \
 	lol/console_port.c lol/console_port.h lol/control.c lol/control.h lol/machine_control.c \
 	lol/main.c lol/drop_root.c lol/drop_root.h \
+	lol/dump.c lol/dump.h lol/machine_dump.c \
 	lol/bootparams.c lol/bootparams.h lol/cpio.c lol/cpio.h lol/kctl.h lol/loader.c lol/loader.h lol/machine.c lol/machine.h \
 	lol/machine_console.c lol/machine_init.c lol/machine_int.h lol/machine_net.c lol/machine_share.c lol/park.c lol/park.h lol/ram.h lol/share.c lol/share.h lol/spawn.c lol/spawn.h lol/stats.c lol/vstate.h \
 	lol/mmu/ushare.h lol/mmu/zygote.h
@@ -30,14 +31,18 @@ lolctl_CFLAGS = $(AM_CFLAGS) $(MONITOR_CFLAGS) $(JANSSON_CFLAGS)
 lolctl_LDADD = $(JANSSON_LIBS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-control
-TESTS += tests/unit/test-control
+check_PROGRAMS += tests/unit/test-control tests/unit/test-dump
+TESTS += tests/unit/test-control tests/unit/test-dump
 endif
 tests_unit_test_control_SOURCES = tests/unit/test-control.c lol/control.c lol/control.h lol/loop.c $(lol_control_sources) \
 	$(lol_options_sources)
 tests_unit_test_control_CPPFLAGS = $(AM_CPPFLAGS) $(lol_paths_cppflags)
 tests_unit_test_control_CFLAGS = $(UNIT_CFLAGS) $(JANSSON_CFLAGS)
 tests_unit_test_control_LDADD = $(UNIT_LIBS) $(JANSSON_LIBS)
+
+tests_unit_test_dump_SOURCES = tests/unit/test-dump.c lol/dump.c lol/dump.h lol/error.c
+tests_unit_test_dump_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_dump_LDADD = $(UNIT_LIBS)
 
 fuzz_programs += tests/fuzz/fuzz-control
 tests/fuzz/fuzz-control: lol/control.c lol/control.h lol/control_words.c lol/control_words.h lol/loop.c $(lol_options_sources)

@@ -138,9 +138,11 @@ static void on_power(void *ctx, enum power_event event)
 {
 	struct machine *m = ctx;
 
-	if (event == POWER_PANIC)
-		m->panicked = true;
-	else
+	console_drain(m);
+	/* A panic early in the boot, before the kernel has its notifier, is a reset behind these words. */
+	if ((event == POWER_PANIC || (event == POWER_RESET && console_tail_has(m, "Kernel panic - not syncing"))) && machine_panic(m))
+		return;
+	if (event != POWER_PANIC)
 		loop_stop(m->loop, event == POWER_OFF ? RUN_POWEROFF : RUN_RESET);
 }
 
@@ -349,6 +351,7 @@ static int start(struct machine *m, struct lol_error *err)
 	park_init(m);
 	if ((ret = make_memory(m, err)) || (ret = make_devices(m, err)) || (ret = load(m, err)))
 		return ret;
+	m->boot = m->ctl->boot;
 	m->ctl->ram_size = m->ram.size;
 	m->ctl->ram_low = m->ram.low;
 	m->ctl->ncpus = m->ctl_cpus = 1;
@@ -417,7 +420,6 @@ static int verdict(struct machine *m, int how)
 	console_drain(m);
 	if (how >= RUN_STATUS)
 		return how - RUN_STATUS;
-	/* A panic early in the boot, before the kernel has its notifier, is a reset behind these words. */
 	if (m->panicked || (how == RUN_RESET && console_tail_has(m, "Kernel panic - not syncing"))) {
 		console_show_tail(m);
 		return lol_fail(LOL_EXIT_PANIC, "guest kernel: panicked; its last lines are above");
@@ -438,6 +440,17 @@ static int verdict(struct machine *m, int how)
 	return lol_fail(LOL_EXIT_BUG, "%s; what was flushed is on the disks", m->death);
 }
 
+/* The guest has fallen over without a word (a triple fault): what is left of it is memory. */
+static void dump_at_end(struct machine *m, int how)
+{
+	struct lol_error err;
+
+	dump_end(m);
+	if (how == RUN_STOPPED && atomic_load(&m->ctl->stop) == KSTOP_RESET && m->opts->dump_on_panic && !m->panicked &&
+	    dump_now(m, m->opts->dump_on_panic, &err))
+		lol_fail(0, "%s", err.text);
+}
+
 static int run_once(const struct lol_options *opts, struct session *session)
 {
 	struct machine m = {.opts = opts, .session = session, .stop_timer = -1, .ram_fd = -1, .ctl_fd = -1, .ushare_fd = -1, .doorbell = -1, .k_pidfd = -1,
@@ -449,6 +462,7 @@ static int run_once(const struct lol_options *opts, struct session *session)
 		status = lol_fail(LOL_EXIT_USAGE, "%s", err.text);
 	} else {
 		int how = loop_run(m.loop);
+		dump_at_end(&m, how);
 		if (opts->stats)
 			stats_write(&m);
 		status = verdict(&m, how);

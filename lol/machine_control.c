@@ -212,12 +212,32 @@ static void do_balloon(struct machine *m, struct control_client *c, const json_t
 	control_fail(c, "balloon: this VM has no balloon");
 }
 
+static void on_dumped(void *arg, const char *error)
+{
+	if (error)
+		control_fail(arg, "%s", error);
+	else
+		control_answer(arg, NULL);
+}
+
+static void do_dump(struct machine *m, struct control_client *c, const json_t *args)
+{
+	const char *file = json_string_value(json_object_get(args, "file"));
+	struct lol_error err;
+
+	if (!file || !*file)
+		control_fail(c, "dump: \"file\" is not the name of a file; give one");
+	else if (dump_begin(m, file, json_is_true(json_object_get(args, "raw")), on_dumped, c, &err))
+		control_fail(c, "%s", err.text);
+}
+
 static const struct {
 	const char *what;
 	void (*fn)(struct machine *m, struct control_client *c, const json_t *args);
 } requests[] = {
 	{"status", do_status}, {"stats", do_stats}, {"pause", do_pause},     {"resume", do_resume},   {"stop", do_stop},
 	{"quit", do_quit},     {"sysrq", do_sysrq}, {"console", do_console}, {"balloon", do_balloon},
+	{"dump", do_dump},
 };
 
 static void on_request(void *ctx, struct control_client *c, const char *what, const json_t *args)
@@ -239,6 +259,7 @@ static size_t on_stream(void *ctx, struct control_client *c, const uint8_t *byte
 static void on_gone(void *ctx, struct control_client *c)
 {
 	park_forget(ctx, c);
+	dump_forget(ctx, c);
 	console_unwatch(ctx, c);
 }
 

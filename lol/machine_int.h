@@ -83,6 +83,10 @@ struct machine {
 	int stop_timer; /* -1: stop was not asked for */
 	unsigned stop_ticks;
 
+	/* machine_dump.c */
+	struct kboot boot;     /* our own copy: K could change the one in ctl */
+	struct dump_job *dump; /* that is being written */
+
 	/* machine_init.c */
 	struct cpio init;
 
@@ -112,6 +116,15 @@ void session_destroy(struct session *s);
 bool machine_prompt(struct machine *m, struct terminal *t, const char *line); /* a line typed at t's prompt */
 void machine_prompt_end(struct machine *m);
 bool machine_sysrq(struct machine *m, char key); /* false: the guest is not done with the last one */
+
+/* machine_dump.c: error NULL: done. */
+typedef void (*dump_done_fn)(void *arg, const char *error);
+/* Begin a dump; done is called once, maybe at once, and not after an error here. raw: see dump.h. */
+int dump_begin(struct machine *m, const char *path, bool raw, dump_done_fn done, void *arg, struct lol_error *err);
+void dump_forget(struct machine *m, void *arg); /* do not call done with arg any more */
+void dump_end(struct machine *m);               /* the VM ends: no dump is going on behind this */
+int dump_now(struct machine *m, const char *path, struct lol_error *err); /* outside of the loop */
+bool machine_panic(struct machine *m); /* the guest kernel has panicked; false: nobody wants it held, let it go on */
 
 /* machine_init.c: lol-init and what it is told. */
 int init_map_file(const char *path, struct loader_blob *blob, struct lol_error *err);

@@ -164,6 +164,19 @@ static int set_stats(struct lol_options *opts, const char *value, struct lol_err
 	return set_text(&opts->stats_path, value, err);
 }
 
+static int set_panic(struct lol_options *opts, const char *value, struct lol_error *err)
+{
+	opts->panic_hold = !strcmp(value, "hold");
+	if (!opts->panic_hold && strcmp(value, "exit"))
+		return lol_error(err, -EINVAL, "not a thing to do at a panic; give exit or hold");
+	return 0;
+}
+
+static int set_dump_on_panic(struct lol_options *opts, const char *value, struct lol_error *err)
+{
+	return set_text(&opts->dump_on_panic, value, err);
+}
+
 static int set_dry_run(struct lol_options *opts, const char *value, struct lol_error *err)
 {
 	bool dry;
@@ -216,6 +229,10 @@ const struct option_def option_defs[] = {
 	{"handoff", 0, ARG_REQUIRED, "auto|spin|sleep", "how user and kernel side hand over (default: auto)",
 	 set_handoff, 0},
 	{"spin-us", 0, ARG_REQUIRED, "N", "spin at most N microseconds for a hand-over", set_spin_us, 0},
+	{"panic", 0, ARG_REQUIRED, "exit|hold", "when the guest kernel panics: end, or stay for gdb and lolctl (default: exit)",
+	 set_panic, 0},
+	{"dump-on-panic", 0, ARG_REQUIRED, "FILE", "when the guest kernel panics, write a vmcore for crash and drgn",
+	 set_dump_on_panic, 0},
 	{"stats", 0, ARG_OPTIONAL, "FILE", "at the end, write counters as JSON (default: to stderr)", set_stats, 0},
 	{"dry-run", 0, ARG_NONE, NULL, "print what would be started, start nothing", set_dry_run, 0},
 	{"quiet", 'q', ARG_NONE, NULL, "say nothing but errors", set_quiet, 'v'},
@@ -557,6 +574,7 @@ void options_free(struct lol_options *opts)
 	free(opts->rootfs);
 	free(opts->name);
 	free(opts->stats_path);
+	free(opts->dump_on_panic);
 	free_specs(opts);
 	*opts = (struct lol_options){0};
 }

@@ -108,6 +108,8 @@ struct lol_options {
 	int spin_us; /* bound of a spin; -1: chosen by the handoff */
 	bool stats;
 	char *stats_path; /* NULL: stderr */
+	bool panic_hold;     /* else: end */
+	char *dump_on_panic; /* file, or NULL */
 	struct lol_console console;
 	struct lol_gdb gdb;
 	struct lol_disk disks[LOL_DISKS_MAX];

@@ -205,6 +205,9 @@ static void print_tuning(FILE *out, const struct lol_options *opts)
 	fprintf(out, " --handoff %s", handoff_names[opts->handoff]);
 	if (opts->spin_us >= 0)
 		fprintf(out, " --spin-us %d", opts->spin_us);
+	if (opts->panic_hold)
+		fputs(" --panic hold", out);
+	print_text(out, "--dump-on-panic", opts->dump_on_panic);
 	if (opts->stats && !opts->stats_path)
 		fputs(" --stats", out);
 	print_joined(out, "--stats=", opts->stats_path);
