@@ -175,8 +175,8 @@ private_apt() { # SUITE
 		APT::Sandbox::User "root";
 		Acquire::Languages "none";
 	END
-	# Proxies and certificates are the system's.
-	apt-config dump | grep -E '^Acquire::https?::' >>"$dir/apt.conf" || true
+	# Proxies, certificates, and whether an archive's lists may be old, are the system's.
+	apt-config dump | grep -E '^Acquire::(https?::|Check-(Valid-Until|Date) )' >>"$dir/apt.conf" || true
 	export APT_CONFIG=$dir/apt.conf
 	ITEMS_TOTAL=0
 	LOG=$CACHE/apt/log
