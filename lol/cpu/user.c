@@ -438,7 +438,7 @@ static void prefill(struct vcpu *v, struct uproc *u)
 {
 	if (!v->last_pf)
 		return;
-	umap_fill(v, u, v->last_pf, v->last_pf_access);
+	umap_fill_fresh(v, u, v->last_pf, v->last_pf_access);
 	v->last_pf = 0;
 }
 
@@ -508,6 +508,8 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			fpu_save(v);
 		if (u->resync || u->ninval || u->stale_copies)
 			umap_sync(v, u);
+		if (!u->maps)
+			umap_first(v, u, g);
 		prefill(v, u);
 		if (((v->dr[7] & 0xff) || v->step.busy || v->watch.on || v->watch_step || u->stepping || g->rflags & (FL_TF | FL_RF)) &&
 		    prepare_watch(v, u, g, gs.user, &step)) {

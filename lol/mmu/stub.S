@@ -172,6 +172,8 @@ in_stub:
  * registers.  Anywhere else guest code has jumped here: its own fault.
  */
 fault_in_stub:
+	cmp	$(stub_touch - stub_begin), %rcx
+	je	touch_failed
 	cmp	$(stub_resume_end - stub_begin), %rcx
 	jae	take_event
 	cmp	$(stub_resume - stub_begin), %rcx
@@ -183,6 +185,16 @@ fault_in_stub:
 	mov	GREG(UR_CR2), %rax
 	mov	%rax, UREG(UR_CR2)
 	jmp	restore_fpu
+
+/* No guest code has run since the frame's vector registers were the guest's. */
+touch_failed:
+	mov	UC_FPREGS(%rbx), %rdi
+	mov	$-1, %eax
+	mov	%eax, %edx
+	xrstor64 (%rdi)
+	movl	$-14, US(US_BATCH_ERR)
+	incl	US(US_BATCH_I)
+	jmp	stub_batch
 
 /* Tell K what happened (r14d) and wait for its word. */
 stub_post:
@@ -333,6 +345,8 @@ stub_batch:
 	mov	32(%rbx), %r10
 	mov	40(%rbx), %r8
 	mov	48(%rbx), %r9
+	cmp	$UBATCH_TOUCH, %eax
+	je	stub_touch
 	syscall
 	.globl stub_sys_batch
 stub_sys_batch:
@@ -341,6 +355,15 @@ stub_sys_batch:
 	mov	%eax, US(US_BATCH_ERR)
 7:	incl	US(US_BATCH_I)
 	jmp	5b
+
+/* The mapping may have failed: a fault here ends the operation, see fault_in_stub. The secret is not in these operations. */
+stub_touch:
+	movb	(%rdi), %al
+	add	$0x10000, %rdi
+	cmp	%rsi, %rdi
+	jb	stub_touch
+	jmp	7b
+
 6:	mov	%r12, %rdi
 	mov	$(USHARE_BATCH_MAX * 8), %ecx
 	xor	%eax, %eax

@@ -14,6 +14,8 @@
 #include "mmu/upatch.h"
 
 #define BLOCK (1ull << 21)
+#define WINDOW 32u /* pages around a fault in which used neighbours are looked for */
+#define TOUCH_MIN (4 * PAGE_SIZE)
 #define INDEX(va, shift) (((va) >> (shift)) & 511)
 
 /* The 512 entries that describe the 2 MiB around va. */
@@ -106,6 +108,16 @@ static void queue_mprotect(struct vcpu *v, struct uproc *u, gva_t va, uint64_t l
 	op->arg[2] = (uint64_t)host_prot(sh);
 	op->arg[3] = both(u->secret + 4);
 	op->arg[4] = both(u->secret + 6);
+}
+
+/* Have the stub read once in every 64 KiB: the host then enters up to 16 pages at once, and a write to them is no fault. */
+static void queue_touch(struct vcpu *v, struct uproc *u, gva_t va, uint64_t len)
+{
+	struct ubatch_op *op = queue(v, u, UBATCH_TOUCH, va, va + len);
+
+	for (unsigned i = 2; i < 6; i++) /* the stub's registers hold these while it touches, and that may fault */
+		op->arg[i] = 0;
+	u->maps--;
 }
 
 static void free_nodes(struct shnode *n, int shift)
@@ -207,7 +219,78 @@ void umap_forget_copies(struct vcpu *v, struct uproc *u)
 		forget_copies(v, u, u->top[i], i << 39, 30);
 }
 
-uint32_t umap_fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access)
+/*
+ * Map the run of pages around va, whose walk is w, that are contiguous, of equal rights and not mapped yet; sh is the
+ * shadow of its 2 MiB. fresh: the guest has just made it. False: that is no RAM.
+ */
+static bool map_run(struct vcpu *v, struct uproc *u, uint64_t *sh, gva_t va, const struct walk *w, bool fresh)
+{
+	unsigned i = INDEX(va, 12), first = i, last = i;
+	uint64_t flags = allowed(0, w->writable, w->dirty, w->nx);
+	gpa_t gpa = w->gpa & PAGE_MASK;
+
+	if (w->size > PAGE_SIZE) {
+		flags |= SH_HUGE;
+		first = 0;
+		last = 511;
+	} else {
+		/* Neighbours join when a walk of theirs would give the same rights: compare the leaves, the upper levels are shared. */
+		uint64_t mask = PTE_P | PTE_U | PTE_W | PTE_NX | PTE_A | (flags & SH_W ? PTE_D : 0);
+		uint64_t want = atomic_load_explicit(w->pte, memory_order_relaxed) & mask;
+		while (first > 0 && joins(w->pte - (i - first) - 1, &sh[first - 1], want, mask, gpa - (i - first + 1) * PAGE_SIZE))
+			first--;
+		while (last < 511 && joins(w->pte + (last - i) + 1, &sh[last + 1], want, mask, gpa + (last - i + 1) * PAGE_SIZE))
+			last++;
+	}
+	gpa_t first_gpa = gpa - (uint64_t)(i - first) * PAGE_SIZE;
+	uint64_t len = (uint64_t)(last - first + 1) * PAGE_SIZE;
+	uint64_t off = ram_offset(&ram, first_gpa, len);
+	if (off == UINT64_MAX) {
+		off = ram_offset(&ram, gpa, PAGE_SIZE);
+		if (off == UINT64_MAX) /* device registers mapped into user space: not under LoL */
+			return false;
+		first = last = i;
+		first_gpa = gpa;
+		len = PAGE_SIZE;
+	}
+	gva_t first_va = (va & ~(BLOCK - 1)) + first * PAGE_SIZE;
+	queue_mmap(v, u, first_va, len, flags, off);
+	if (fresh && flags & SH_W && len >= TOUCH_MIN)
+		queue_touch(v, u, first_va, len);
+	for (unsigned k = first; k <= last; k++)
+		set_entry(&sh[k], (first_gpa + (uint64_t)(k - first) * PAGE_SIZE) | flags);
+	if ((flags & (SH_W | SH_X)) == SH_X && !u->stepping)
+		map_copies(v, u, first_va, &sh[first], last - first + 1);
+	STAT(u_fills);
+	STAT_ADD(u_fill_pages, last - first + 1);
+	return true;
+}
+
+/* Neighbours of va that are present and known to be used; w is the walk of va, a leaf of 4 KiB. */
+static void map_neighbours(struct vcpu *v, struct uproc *u, uint64_t *sh, gva_t va, const struct walk *w)
+{
+	unsigned i = INDEX(va, 12), first = i & ~(WINDOW - 1);
+
+	for (unsigned k = first; k < first + WINDOW && u->queued < USHARE_BATCH_MAX - 4; k++) {
+		struct walk n = *w;
+		uint64_t e;
+
+		if (sh[k])
+			continue;
+		n.pte = w->pte + ((int)k - (int)i);
+		e = atomic_load_explicit(n.pte, memory_order_relaxed);
+		if ((e & (PTE_P | PTE_U | PTE_A)) != (PTE_P | PTE_U | PTE_A) || !uhot_spend(e & PTE_ADDR))
+			continue;
+		n.gpa = e & PTE_ADDR;
+		n.writable = w->up_writable && e & PTE_W;
+		n.dirty = e & PTE_D;
+		n.nx = w->up_nx || e & PTE_NX;
+		STAT(u_ahead);
+		map_run(v, u, sh, (va & ~(BLOCK - 1)) + k * PAGE_SIZE, &n, false);
+	}
+}
+
+static uint32_t fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access, bool fresh)
 {
 	bool write = access & PFEC_W;
 	struct walk w;
@@ -230,47 +313,33 @@ uint32_t umap_fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access)
 		umap_drop(v, u);
 		sh = shadow_block(u, va, true);
 	}
-	unsigned i = INDEX(va, 12), first = i, last = i;
-	uint64_t flags = allowed(0, w.writable, w.dirty, w.nx);
-	gpa_t gpa = w.gpa & PAGE_MASK;
-	if (w.size > PAGE_SIZE) {
-		flags |= SH_HUGE;
-		first = 0;
-		last = 511;
-	} else {
-		/* Neighbours join when a walk of theirs would give the same rights: compare the leaves, the upper levels are shared. */
-		uint64_t mask = PTE_P | PTE_U | PTE_W | PTE_NX | PTE_A | (flags & SH_W ? PTE_D : 0);
-		uint64_t want = atomic_load_explicit(w.pte, memory_order_relaxed) & mask;
-		while (first > 0 && joins(w.pte - (i - first) - 1, &sh[first - 1], want, mask, gpa - (i - first + 1) * PAGE_SIZE))
-			first--;
-		while (last < 511 && joins(w.pte + (last - i) + 1, &sh[last + 1], want, mask, gpa + (last - i + 1) * PAGE_SIZE))
-			last++;
-	}
-	gpa_t first_gpa = gpa - (uint64_t)(i - first) * PAGE_SIZE;
-	uint64_t len = (uint64_t)(last - first + 1) * PAGE_SIZE;
-	uint64_t off = ram_offset(&ram, first_gpa, len);
-	if (off == UINT64_MAX) {
-		off = ram_offset(&ram, gpa, PAGE_SIZE);
-		if (off == UINT64_MAX) /* device registers mapped into user space: not under LoL */
-			return (access & (PFEC_W | PFEC_I)) | PFEC_U | PFEC_P;
-		first = last = i;
-		first_gpa = gpa;
-		len = PAGE_SIZE;
-	}
-	gva_t first_va = (va & ~(BLOCK - 1)) + first * PAGE_SIZE;
-	queue_mmap(v, u, first_va, len, flags, off);
-	for (unsigned k = first; k <= last; k++)
-		set_entry(&sh[k], (first_gpa + (uint64_t)(k - first) * PAGE_SIZE) | flags);
-	if ((flags & (SH_W | SH_X)) == SH_X && !u->stepping)
-		map_copies(v, u, first_va, &sh[first], last - first + 1);
-	STAT(u_fills);
-	STAT_ADD(u_fill_pages, last - first + 1);
+	if (!map_run(v, u, sh, va, &w, fresh))
+		return (access & (PFEC_W | PFEC_I)) | PFEC_U | PFEC_P;
+	uhot_touched(w.gpa);
+	if (w.size == PAGE_SIZE)
+		map_neighbours(v, u, sh, va, &w);
 	if (u->maps > U_MAPS_MAX) {
 		STAT(u_evicted);
 		umap_drop(v, u);
-		return umap_fill(v, u, va, access);
+		return fill(v, u, va, access, fresh);
 	}
 	return 0;
+}
+
+uint32_t umap_fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access)
+{
+	return fill(v, u, va, access, false);
+}
+
+uint32_t umap_fill_fresh(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access)
+{
+	return fill(v, u, va, access, true);
+}
+
+void umap_first(struct vcpu *v, struct uproc *u, const struct gregs *g)
+{
+	fill(v, u, g->rip, PFEC_I, false);
+	fill(v, u, g->r[RSP], 0, false);
 }
 
 /*

@@ -25,6 +25,7 @@ static uint32_t nodes_used;
 
 void upool_init(void)
 {
+	uhot_init();
 	nodes = mmap(NULL, sizeof(*nodes) * SHNODE_MAX, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	slices = mmap(NULL, UBELLS_OFFSET + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, FD_USHARE, 0);

@@ -58,12 +58,20 @@ struct uproc {
 /* Make the translation of va real. 0: done; otherwise the error code for the guest's #PF. */
 #define UFILL_RETRY 0x80000000u
 uint32_t umap_fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access);
+uint32_t umap_fill_fresh(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access); /* the guest has just made it present */
+/* A U that has nothing mapped yet: what its first instruction needs. */
+void umap_first(struct vcpu *v, struct uproc *u, const struct gregs *g);
 void umap_sync(struct vcpu *v, struct uproc *u); /* apply what flushes asked for */
 void umap_drop(struct vcpu *v, struct uproc *u); /* forget and unmap everything */
 void umap_forget_page(struct vcpu *v, struct uproc *u, gva_t va);
 void umap_forget_copies(struct vcpu *v, struct uproc *u);
 bool umap_has_copy(struct uproc *u, gva_t va, gpa_t *gpa); /* is a copy with rewritten sites mapped at va, and of what page? */
 void umap_window(struct vcpu *v, struct uproc *u); /* map the low window, once */
+
+/* uhot.c */
+void uhot_init(void);
+void uhot_touched(gpa_t gpa); /* guest user code has faulted on this page */
+bool uhot_spend(gpa_t gpa);   /* is it worth being mapped in advance, once more? */
 
 /* user.c: give U its turn with these commands, wait for it. False: the U is dead. */
 bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd);

@@ -19,6 +19,7 @@
 #define USHARE_STACK_TOP 0x4000     /* offset: the stub's own small stack grows down from here */
 #define USHARE_ALTSTACK 0x4000      /* offset */
 #define USHARE_ALTSTACK_SIZE 0xc000
+#define UBATCH_TOUCH 0xffffffff     /* as an operation's nr: read a byte in every 64 KiB of [arg 0, arg 1) */
 #define MAX_U 256
 /*
  * One page of bells behind the slices, mapped by every U: the futex words that U's sleep on. Any guest program can
