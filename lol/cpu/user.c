@@ -549,6 +549,8 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			break;
 		}
 		if (u->s->why == WHY_KICKED) {
+			u->fs_base = v->fs_base; /* these it has loaded */
+			u->gs_base = gs.user;
 			if (step)
 				watch_end(v, g, false);
 			continue;
