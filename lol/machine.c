@@ -266,7 +266,13 @@ static int make_devices(struct machine *m, struct lol_error *err)
 		return ret;
 	if ((ret = shares_create(m, err)) || (ret = console_create(m, err)))
 		return ret;
-	return net_create(m, err);
+	if ((ret = net_create(m, err)))
+		return ret;
+	if (m->opts->balloon == BALLOON_OFF)
+		return 0;
+	env = device_env(m);
+	m->balloon = virtio_balloon_create(&env, m->opts->balloon == BALLOON_ON, why);
+	return attach(m, m->balloon, why, err);
 }
 
 int machine_attach(struct machine *m, struct virtio_dev *dev, const char *why, struct lol_error *err)

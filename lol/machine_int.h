@@ -12,6 +12,7 @@
 #include "devices/power.h"
 #include "devices/rtc.h"
 #include "devices/virtio-9p.h"
+#include "devices/virtio-balloon.h"
 #include "devices/virtio-blk.h"
 #include "devices/virtio-console.h"
 #include "devices/virtio-mmio.h"
@@ -64,6 +65,7 @@ struct machine {
 
 	struct rtc *rtc;
 	struct power *power;
+	struct virtio_dev *balloon; /* one of devices, or NULL */
 	struct virtio_dev *devices[MAX_VIRTIO];
 	unsigned ndevices;
 

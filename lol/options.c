@@ -130,6 +130,18 @@ static int set_name(struct lol_options *opts, const char *value, struct lol_erro
 	return set_text(&opts->name, value, err);
 }
 
+const char *const balloon_names[] = {[BALLOON_ON] = "on", [BALLOON_MANUAL] = "manual", [BALLOON_OFF] = "off"};
+
+static int set_balloon(struct lol_options *opts, const char *value, struct lol_error *err)
+{
+	for (size_t i = 0; i < ARRAY_LEN(balloon_names); i++)
+		if (!strcmp(value, balloon_names[i])) {
+			opts->balloon = (enum balloon_kind)i;
+			return 0;
+		}
+	return lol_error(err, -EINVAL, "not a kind of balloon; give on, manual or off");
+}
+
 const char *const handoff_names[] = {[HANDOFF_AUTO] = "auto", [HANDOFF_SPIN] = "spin", [HANDOFF_SLEEP] = "sleep"};
 
 static int set_handoff(struct lol_options *opts, const char *value, struct lol_error *err)
@@ -226,6 +238,9 @@ const struct option_def option_defs[] = {
 	{"gdb-wait", 0, ARG_NONE, NULL, "serve gdb, and hold the guest before its first instruction", set_gdb_wait,
 	 'g'},
 	{"name", 0, ARG_REQUIRED, "NAME", "name for lolctl (default: the pid)", set_name, 0},
+	{"balloon", 0, ARG_REQUIRED, "on|manual|off",
+	 "whether memory that the guest does not use goes back to the host: by itself, when told to, never (default: on)",
+	 set_balloon, 0},
 	{"handoff", 0, ARG_REQUIRED, "auto|spin|sleep", "how user and kernel side hand over (default: auto)",
 	 set_handoff, 0},
 	{"spin-us", 0, ARG_REQUIRED, "N", "spin at most N microseconds for a hand-over", set_spin_us, 0},

@@ -88,6 +88,8 @@ struct lol_gdb {
 	bool wait;     /* hold the guest before its first instruction */
 };
 
+enum balloon_kind { BALLOON_ON, BALLOON_MANUAL, BALLOON_OFF }; /* MANUAL: without reports of free pages */
+
 enum handoff { HANDOFF_AUTO, HANDOFF_SPIN, HANDOFF_SLEEP };
 
 /* What to do with the rest of the struct. */
@@ -104,6 +106,7 @@ struct lol_options {
 	uint64_t mem; /* bytes, a multiple of the page size */
 	unsigned cpus;
 	int verbosity; /* -1 quiet, 0, 1 and more: -v */
+	enum balloon_kind balloon;
 	enum handoff handoff;
 	int spin_us; /* bound of a spin; -1: chosen by the handoff */
 	bool stats;
@@ -164,7 +167,7 @@ extern const struct option_def option_defs[];
 extern const unsigned option_count;
 
 /* By the values of the enums. */
-extern const char *const net_kind_names[], *const console_kind_names[], *const handoff_names[];
+extern const char *const net_kind_names[], *const console_kind_names[], *const handoff_names[], *const balloon_names[];
 
 /* Sizes: digits and K, M, G or T; without a letter in units of plain_unit bytes. */
 int parse_size(const char *text, uint64_t plain_unit, uint64_t *bytes, struct lol_error *err);

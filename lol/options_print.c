@@ -202,6 +202,8 @@ static void print_gdb(FILE *out, const struct lol_gdb *gdb)
 
 static void print_tuning(FILE *out, const struct lol_options *opts)
 {
+	if (opts->balloon != BALLOON_ON)
+		fprintf(out, " --balloon %s", balloon_names[opts->balloon]);
 	fprintf(out, " --handoff %s", handoff_names[opts->handoff]);
 	if (opts->spin_us >= 0)
 		fprintf(out, " --spin-us %d", opts->spin_us);

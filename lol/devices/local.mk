@@ -17,6 +17,7 @@ lol_devices_sources = \
 	lol/devices/report.c lol/devices/report.h \
 	lol/devices/rtc.c lol/devices/rtc.h \
 	lol/devices/virtio-9p.c lol/devices/virtio-9p.h \
+	lol/devices/virtio-balloon.c lol/devices/virtio-balloon.h \
 	lol/devices/virtio-blk.c lol/devices/virtio-blk.h \
 	lol/devices/virtio-console.c lol/devices/virtio-console.h \
 	lol/devices/virtio-mmio.c lol/devices/virtio-mmio.h \
