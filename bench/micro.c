@@ -4,9 +4,9 @@
 // differences are the kernel's and the hypervisor's, not the compiler's. It knows nothing of the worlds.
 //
 //   micro list             the names of the rows
-//   micro ROW [MS]         "NS MIN MAX COUNT CHECK": the median, least and greatest of several batches, in ns an operation, each
-//                          batch at least MS ms long (default 20); the operations of a batch; and a number that must be the
-//                          same wherever this runs
+//   micro ROW [MS]         "NS MIN MAX COUNT CHECK TOTAL": the median, least and greatest of several batches, in ns an operation, each
+//                          batch at least MS ms long (default 20); the operations of a batch; a number that must be the
+//                          same wherever this runs; and the operations of all batches, warm-up included
 //   micro off              reboot(RB_POWER_OFF), for guests
 //
 // Every row checks what its operations returned; a wrong result is exit status 1 and a line on stderr. A row that this CPU
@@ -433,15 +433,18 @@ static int compare(const void *a, const void *b)
 static int measure(const struct row *row, uint64_t ms)
 {
 	double ns[BATCHES];
-	uint64_t n = row->least, took;
-	while ((took = row->run(n)) < ms * 1000000 / 2)
+	uint64_t n = row->least, took, total = n;
+	while ((took = row->run(n)) < ms * 1000000 / 2) {
 		n *= 2;
+		total += n;
+	}
 	if (took < ms * 1000000)
 		n *= 2;
 	for (int i = 0; i < BATCHES; i++)
 		ns[i] = (double)row->run(n) / (double)n;
 	qsort(ns, BATCHES, sizeof ns[0], compare);
-	printf("%.2f %.2f %.2f %" PRIu64 " %" PRIx64 "\n", ns[BATCHES / 2], ns[0], ns[BATCHES - 1], n, check);
+	printf("%.2f %.2f %.2f %" PRIu64 " %" PRIx64 " %" PRIu64 "\n", ns[BATCHES / 2], ns[0], ns[BATCHES - 1], n,
+	       check, total + BATCHES * n);
 	unlink(FILE_NAME);
 	return 0;
 }

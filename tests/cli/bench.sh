@@ -58,7 +58,7 @@ for row in $(./micro list); do
 	run timeout 60 ./micro "$row" 1
 	[ "$STATUS" = 77 ] && continue
 	expect_status 0
-	[[ $(cat "$CONSOLE") =~ ^[0-9.]+\ [0-9.]+\ [0-9.]+\ [0-9]+\ [0-9a-f]+$ ]] || fail "$row: $(cat "$CONSOLE")"
+	[[ $(cat "$CONSOLE") =~ ^[0-9.]+\ [0-9.]+\ [0-9.]+\ [0-9]+\ [0-9a-f]+\ [0-9]+$ ]] || fail "$row: $(cat "$CONSOLE")"
 done
 [ "$(./micro list | tr '\n' ' ')" = "$(cd "$BENCH" && python3 -c 'import worlds; print(*worlds.MICRO, end=" ")')" ] || fail "the rows of micro and of worlds.py"
 echo passed
