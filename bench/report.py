@@ -261,8 +261,37 @@ def plot(figures, rows, title):
     return "\n".join(out) + "\n"
 
 
-def write(lines, directory, readme):
-    """Writes table.md and the plots; README between its markers. Returns what is wrong with the figures, as lines."""
+def primitives(lines):
+    tables = [line["primitives"] for line in lines if "primitives" in line]
+    return tables[-1].strip() if tables else None
+
+
+def costs(lines, figures):
+    """For docs/performance.md: the host's own steps, and what LoL adds to native for each small operation."""
+    text = [describe(lines), "", primitives(lines) or "bench/host-primitives was not run.", ""]
+    text += ["| operation | native | LoL | LoL adds |", "|---|---|---|---|"]
+    for row, entry in worlds.MICRO.items():
+        native, own = figures.median(row, "native"), figures.median(row, "lol")
+        if native and own:
+            sign = "-" if own < native else ""
+            text.append(f"| {entry[0]} | {amount(native, 'ns')} | {amount(own, 'ns')} | {sign}{amount(abs(own - native), 'ns')} |")
+    return "\n".join(text) + "\n"
+
+
+def between_markers(name, text, directory):
+    """Replaces what is between the markers of the file NAME; TEXT is called with the way to DIRECTORY from there."""
+    with open(name, encoding="utf-8") as file:
+        old = file.read()
+    if BEGIN not in old or END not in old:
+        return [f"{os.path.basename(name)}: lacks the lines {BEGIN} and {END}"]
+    part = text(os.path.relpath(os.path.realpath(directory), os.path.dirname(os.path.realpath(name))) + "/")
+    with open(name, "w", encoding="utf-8") as file:
+        file.write(old[:old.index(BEGIN) + len(BEGIN)] + "\n" + part + old[old.index(END):])
+    return []
+
+
+def write(lines, directory, top):
+    """Writes table.md and the plots; with TOP, the sources' folder, README and docs/performance.md. Returns what is wrong with the figures, as lines."""
     figures = Figures(lines)
     plots = []
     for name, rows, title in (("micro", worlds.MICRO, "Small operations"), ("macro", worlds.LOADS, "Real work")):
@@ -273,19 +302,13 @@ def write(lines, directory, readme):
                 file.write(picture)
     problems = list(figures.problems())
     text = markdown(lines, figures, plots)
+    if primitives(lines):
+        text += f"\n**Steps of the host** (bench/host-primitives.c):\n\n{primitives(lines)}\n"
     if problems:
         text += "\nNot right: " + "; ".join(problems) + "\n"
     with open(os.path.join(directory, "table.md"), "w", encoding="utf-8") as file:
         file.write(text)
-    if readme:
-        with open(readme, encoding="utf-8") as file:
-            old = file.read()
-        if BEGIN not in old or END not in old:
-            problems.append(f"{os.path.basename(readme)}: lacks the lines {BEGIN} and {END}")
-        else:
-            folder = os.path.relpath(directory, os.path.dirname(os.path.realpath(readme))) + "/"
-            part = markdown(lines, figures, plots, folder)
-            new = old[:old.index(BEGIN) + len(BEGIN)] + "\n" + part + old[old.index(END):]
-            with open(readme, "w", encoding="utf-8") as file:
-                file.write(new)
+    if top:
+        problems += between_markers(os.path.join(top, "README.md"), lambda folder: markdown(lines, figures, plots, folder), directory)
+        problems += between_markers(os.path.join(top, "docs", "performance.md"), lambda _: costs(lines, figures), directory)
     return problems

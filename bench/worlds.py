@@ -180,6 +180,13 @@ def check(place, world):
         need_kernel(place)
 
 
+def primitives(place):
+    """The table of bench/host-primitives.c, which is measured once in a run."""
+    place.prepare("primitives")
+    words = [place.path("host-primitives")] + (["--cpus", ",".join(map(str, place.cpus[:2]))] if len(place.cpus) > 1 else [])
+    return place.run(*words, capture_output=True, text=True).stdout
+
+
 def need_kernel(place):
     if not place.kernel or not os.path.exists(place.kernel):
         raise Missing("no guest kernel; make one with: lol-guest kernel build, or give --kernel VMLINUX")

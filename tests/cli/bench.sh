@@ -60,5 +60,8 @@ for row in $(./micro list); do
 	expect_status 0
 	[[ $(cat "$CONSOLE") =~ ^[0-9.]+\ [0-9.]+\ [0-9.]+\ [0-9]+\ [0-9a-f]+\ [0-9]+$ ]] || fail "$row: $(cat "$CONSOLE")"
 done
+gcc -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -o primitives "$BENCH/host-primitives.c" || fail "host-primitives.c"
+run ./primitives --cpus
+expect_status 125
 [ "$(./micro list | tr '\n' ' ')" = "$(cd "$BENCH" && python3 -c 'import worlds; print(*worlds.MICRO, end=" ")')" ] || fail "the rows of micro and of worlds.py"
 echo passed
