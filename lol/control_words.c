@@ -20,7 +20,7 @@ static const struct verb {
 	{"status", NOTHING, "status"},     {"pause", NOTHING, "pause"}, {"resume", NOTHING, "resume"},
 	{"stop", FORCE, "stop [--force]"}, {"quit", NOTHING, "quit"},   {"console", NOTHING, "console"},
 	{"stats", NOTHING, "stats"},       {"sysrq", KEY, "sysrq KEY"}, {"balloon", MAYBE_SIZE, "balloon [SIZE]"},
-	{"dump", PATH, "dump FILE"},
+	{"dump", PATH, "dump FILE"},       {"disks", NOTHING, "disks"},
 };
 
 static int add_argument(json_t *request, const struct verb *verb, const char *word, struct lol_error *err)
@@ -187,6 +187,10 @@ char *control_text(const char *what, const json_t *answer)
 		add(&o, "\n");
 	} else if (!strcmp(what, "status") || !strcmp(what, "balloon") || !strcmp(what, "dump")) {
 		add_members(&o, copy);
+	} else if (!strcmp(what, "disks")) {
+		json_t *disk;
+		size_t i;
+		json_array_foreach(json_object_get(answer, "disks"), i, disk) add_members(&o, disk);
 	} else if (!strcmp(what, "stats")) {
 		add_members(&o, copy);
 		add_members(&o, json_object_get(answer, "counters"));

@@ -138,6 +138,7 @@ static void print_help(FILE *out)
 	      "  stats NAME            counters\n"
 	      "  sysrq NAME KEY        the guest kernel's magic system request\n"
 	      "  balloon NAME [SIZE]   memory that the guest is to use; without SIZE: that it uses\n"
+	      "  disks NAME            the disks; one whose file has another size is resized in the guest\n"
 	      "  dump NAME FILE        a vmcore for crash and drgn\n"
 	      "\n"
 	      "      --force           stop: end the VM at once\n"

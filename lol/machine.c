@@ -254,13 +254,8 @@ static int make_devices(struct machine *m, struct lol_error *err)
 	m->power = power_create(&m->bus, on_power, m);
 	if (!m->rtc || !m->power)
 		return lol_error(err, -ENOMEM, "devices: out of memory; close something");
-	for (unsigned i = 0; i < m->opts->ndisks; i++) {
-		const struct lol_disk *d = &m->opts->disks[i];
-		struct blk_config c = {.path = d->path, .serial = d->serial, .ro = d->ro, .snapshot = d->snapshot};
-		struct virtio_env env = device_env(m);
-		if ((ret = attach(m, virtio_blk_create(&env, &c, why), why, err)))
-			return ret;
-	}
+	if ((ret = disks_create(m, err)))
+		return ret;
 	struct virtio_env env = device_env(m);
 	if ((ret = attach(m, virtio_rng_create(&env, why), why, err)))
 		return ret;
@@ -392,6 +387,7 @@ static void take_apart(struct machine *m)
 	rtc_destroy(m->rtc);
 	power_destroy(m->power);
 	bus_fini(&m->bus);
+	disks_destroy(m);
 	shares_destroy(m);
 	if (m->loop)
 		loop_destroy(m->loop);

@@ -212,6 +212,24 @@ static void do_balloon(struct machine *m, struct control_client *c, const json_t
 	control_fail(c, "balloon: this VM has no balloon");
 }
 
+static void do_disks(struct machine *m, struct control_client *c, const json_t *args)
+{
+	json_t *list = json_array();
+	struct lol_error err;
+
+	(void)args;
+	if (disks_resize(m, &err)) {
+		json_decref(list);
+		control_fail(c, "%s", err.text);
+		return;
+	}
+	for (unsigned i = 0; i < m->ndisks; i++)
+		json_array_append_new(list, json_pack("{s:s%, s:I}", "file", m->opts->disks[i].path,
+						      strlen(m->opts->disks[i].path), "size",
+						      (json_int_t)virtio_blk_bytes(m->disks[i])));
+	control_answer(c, json_pack("{s:o}", "disks", list));
+}
+
 static void on_dumped(void *arg, const char *error)
 {
 	if (error)
@@ -235,9 +253,9 @@ static const struct {
 	const char *what;
 	void (*fn)(struct machine *m, struct control_client *c, const json_t *args);
 } requests[] = {
-	{"status", do_status}, {"stats", do_stats}, {"pause", do_pause},     {"resume", do_resume},   {"stop", do_stop},
-	{"quit", do_quit},     {"sysrq", do_sysrq}, {"console", do_console}, {"balloon", do_balloon},
-	{"dump", do_dump},
+	{"status", do_status},   {"stats", do_stats}, {"pause", do_pause}, {"resume", do_resume},
+	{"stop", do_stop},       {"quit", do_quit},   {"sysrq", do_sysrq}, {"console", do_console},
+	{"balloon", do_balloon}, {"dump", do_dump},   {"disks", do_disks},
 };
 
 static void on_request(void *ctx, struct control_client *c, const char *what, const json_t *args)

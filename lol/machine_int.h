@@ -26,6 +26,7 @@
 #include "park.h"
 #include "share.h"
 #include "spawn.h"
+#include "storage.h"
 #include "terminal.h"
 
 #include <time.h>
@@ -92,6 +93,11 @@ struct machine {
 	/* machine_init.c */
 	struct cpio init;
 
+	/* machine_disk.c */
+	struct virtio_dev *disks[LOL_DISKS_MAX];
+	struct storage storages[LOL_DISKS_MAX];
+	unsigned ndisks;
+
 	/* machine_share.c */
 	struct share_server shares[MAX_VIRTIO];
 	unsigned nshares;
@@ -136,6 +142,11 @@ int init_command_line(struct machine *m, char *out, size_t size);
 /* machine_net.c: network cards. */
 int net_create(struct machine *m, struct lol_error *err);
 int net_command_line(struct machine *m, char *out, size_t size);
+
+/* machine_disk.c: --disk. */
+int disks_create(struct machine *m, struct lol_error *err);
+int disks_resize(struct machine *m, struct lol_error *err); /* files that have another size now */
+void disks_destroy(struct machine *m); /* after the devices */
 
 /* machine_share.c: --share and --rootfs. */
 int shares_create(struct machine *m, struct lol_error *err);

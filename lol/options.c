@@ -16,39 +16,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/*
- * Understood and checked, but no code does it yet. THE place to change: whoever builds one deletes its row.
- */
-enum feature { USES_SHARE = 2, USES_ROOTFS = 4, USES_QCOW2 = 16, USES_COW = 32 };
-static const struct {
-	enum feature feature;
-	const char *option;
-} not_built[] = {
-	{USES_QCOW2, "--disk with format=qcow2"},
-	{USES_COW, "--disk with cow="},
-};
-
-static unsigned features_used(const struct lol_options *opts)
-{
-	unsigned used = 0;
-
-	for (unsigned i = 0; i < opts->ndisks; i++) {
-		used |= opts->disks[i].format == DISK_QCOW2 ? USES_QCOW2 : 0;
-		used |= opts->disks[i].cow ? USES_COW : 0;
-	}
-	used |= opts->nshares ? USES_SHARE : 0;
-	used |= opts->rootfs ? USES_ROOTFS : 0;
-	return used;
-}
-
-static bool is_built(enum feature feature)
-{
-	for (size_t i = 0; i < ARRAY_LEN(not_built); i++)
-		if (not_built[i].feature == feature)
-			return false;
-	return true;
-}
-
 /* ---- one function per option: the value as text ---- */
 
 static int set_text(char **field, const char *value, struct lol_error *err)
@@ -500,7 +467,7 @@ int options_finish(struct lol_options *opts, struct lol_error *err)
 		opts->gdb.kind = GDB_TCP;
 		opts->gdb.port = LOL_GDB_PORT;
 	}
-	if (!opts->rootfs && !opts->initrd && !opts->ndisks && is_built(USES_ROOTFS)) {
+	if (!opts->rootfs && !opts->initrd && !opts->ndisks) {
 		opts->rootfs = strdup("/");
 		if (!opts->rootfs)
 			return lol_error(err, -ENOMEM, "out of memory; end other programs");
@@ -508,11 +475,6 @@ int options_finish(struct lol_options *opts, struct lol_error *err)
 	if (opts->handoff == HANDOFF_SLEEP && opts->spin_us > 0)
 		return lol_error(err, -EINVAL, "--spin-us %d: --handoff sleep never spins; leave one of them out",
 				 opts->spin_us);
-
-	unsigned used = features_used(opts);
-	for (size_t i = 0; i < ARRAY_LEN(not_built); i++)
-		if (used & not_built[i].feature)
-			return lol_error(err, -ENOTSUP, "%s: not built yet; leave it out", not_built[i].option);
 	return 0;
 }
 

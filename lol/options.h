@@ -133,7 +133,7 @@ int options_read_config(struct lol_options *opts, FILE *file, const char *name, 
 /* The same from the user's own file, when there is one. */
 int options_read_user_config(struct lol_options *opts, struct lol_error *err);
 
-/* Defaults that hang on other options, contradictions, and what is not built yet (-ENOTSUP). */
+/* Defaults that hang on other options, and contradictions. */
 int options_finish(struct lol_options *opts, struct lol_error *err);
 
 /* Are the files that are named there, and of the right kind? For a friendly message early; opening decides. */

@@ -138,8 +138,41 @@ int blk_image_open(struct blk_image *image, const char *path, bool ro, bool snap
 	return r;
 }
 
+int blk_image_attach(struct blk_image *image, struct blk_nbd *nbd, const char *path, bool ro, bool snapshot,
+		     char err[DEVICE_ERR])
+{
+	*image = (struct blk_image){.fd = BLK_FD_NBD, .overlay_fd = -1, .nbd = nbd, .ro = ro};
+	image->sectors = blk_nbd_size(nbd) >> SECTOR_SHIFT;
+	image->block_size = SECTOR_SIZE;
+	int r = 0;
+	if (!image->sectors) {
+		device_error(err, "disk %s: is empty; give it a size with 'qemu-img resize'", path);
+		r = -EINVAL;
+	}
+	if (!r && snapshot && !ro)
+		r = open_overlay(image, err);
+	if (r)
+		blk_image_close(image);
+	return r;
+}
+
+int blk_image_remeasure(struct blk_image *image, const char *path, char err[DEVICE_ERR])
+{
+	uint64_t before = image->sectors;
+	if (image->nbd || image->overlaid) {
+		device_error(
+			err,
+			"disk %s: its size cannot change while it is in use; only that of raw images without ',snapshot' can",
+			path);
+		return -EOPNOTSUPP;
+	}
+	int r = measure(image, path, err);
+	return r ? r : image->sectors != before;
+}
+
 void blk_image_close(struct blk_image *image)
 {
+	blk_nbd_close(image->nbd);
 	if (image->fd >= 0)
 		close(image->fd);
 	if (image->overlay_fd >= 0)

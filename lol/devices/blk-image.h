@@ -3,18 +3,24 @@
  * The host's side of a disk: a raw file or block device, its lock, and with `snapshot` an overlay that takes all writes
  * and is forgotten at the end. The overlay is a sparse, unlinked temporary file of the same layout; a bitmap says which
  * sectors live in it. Its grain is the sector, so no write ever has to copy its surroundings first.
+ *
+ * An image of another format is served by somebody else over NBD: then fd is BLK_FD_NBD, and the server does the locking.
  */
 #ifndef LOL_DEVICES_BLK_IMAGE_H
 #define LOL_DEVICES_BLK_IMAGE_H
 
 #include "../types.h"
+#include "blk-nbd.h"
 #include "report.h"
 
 #define SECTOR_SHIFT 9
 #define SECTOR_SIZE 512u
 
+#define BLK_FD_NBD (-2) /* in the place of a descriptor: the image's NBD server */
+
 struct blk_image {
 	int fd;
+	struct blk_nbd *nbd; /* belongs to the image, or NULL */
 	bool ro;
 	uint64_t sectors;
 	uint32_t block_size; /* of the host's device; 512 for a file */
@@ -24,6 +30,11 @@ struct blk_image {
 
 /* 0, or a negative errno with err filled. */
 int blk_image_open(struct blk_image *image, const char *path, bool ro, bool snapshot, char err[DEVICE_ERR]);
+/* The same on an NBD server of the image, which the image takes over also on failure. */
+int blk_image_attach(struct blk_image *image, struct blk_nbd *nbd, const char *path, bool ro, bool snapshot,
+		     char err[DEVICE_ERR]);
+/* Look at the size again. 1: it has changed, 0: not, or a negative errno with err filled. Not with snapshot. */
+int blk_image_remeasure(struct blk_image *image, const char *path, char err[DEVICE_ERR]);
 void blk_image_close(struct blk_image *image);
 
 /* Where `count` sectors from `sector` on are to be read: returns how many of them, at least 1, are in *fd. */

@@ -4,6 +4,7 @@
 lol_devices_sources = \
 	lol/devices/aio.c lol/devices/aio.h \
 	lol/devices/blk-image.c lol/devices/blk-image.h \
+	lol/devices/blk-nbd.c lol/devices/blk-nbd.h \
 	lol/devices/bus.c lol/devices/bus.h \
 	lol/devices/byte-ring.h \
 	lol/devices/irq.h \
@@ -33,14 +34,14 @@ lol_devices_sources = \
 lol_serial_sources = lol/devices/serial8250.c lol/devices/serial8250.h
 
 lol_run_SOURCES += $(lol_devices_sources)
-lol_run_CFLAGS += $(SLIRP_CFLAGS)
-lol_run_LDADD += $(SLIRP_LIBS) $(URING_LIBS) -lpthread
+lol_run_CFLAGS += $(NBD_CFLAGS) $(SLIRP_CFLAGS)
+lol_run_LDADD += $(NBD_LIBS) $(SLIRP_LIBS) $(URING_LIBS) -lpthread
 
 # ---- unit tests ----
 
 lol_virtio_sources = \
 	lol/devices/bus.c lol/devices/report.c lol/devices/virtio.c lol/devices/virtio-mmio.c lol/devices/virtqueue.c lol/loop.c
-lol_blk_sources = lol/devices/aio.c lol/devices/blk-image.c lol/devices/virtio-blk.c
+lol_blk_sources = lol/devices/aio.c lol/devices/blk-image.c lol/devices/blk-nbd.c lol/devices/virtio-blk.c
 lol_9p_sources = lol/devices/p9.c lol/devices/virtio-9p.c
 lol_terminal_sources = lol/outstream.c lol/terminal.c
 
@@ -80,7 +81,7 @@ tests_unit_test_virtio_LDADD = $(UNIT_LIBS)
 tests_unit_test_virtio_blk_SOURCES = tests/unit/test-virtio-blk.c tests/unit/test-virtio-driver.h $(lol_blk_sources) \
 	$(lol_virtio_sources)
 tests_unit_test_virtio_blk_CFLAGS = $(UNIT_CFLAGS)
-tests_unit_test_virtio_blk_LDADD = $(UNIT_LIBS) $(URING_LIBS) -lpthread
+tests_unit_test_virtio_blk_LDADD = $(UNIT_LIBS) $(NBD_LIBS) $(URING_LIBS) -lpthread
 
 tests_unit_test_virtio_console_SOURCES = tests/unit/test-virtio-console.c tests/unit/test-virtio-driver.h \
 	lol/devices/virtio-console.c lol/devices/virtio-rng.c $(lol_virtio_sources)
@@ -96,7 +97,7 @@ virtio_seeds = tests/fuzz/seeds-virtio/blk-reset-ro tests/fuzz/seeds-virtio/blk-
 fuzz_programs += tests/fuzz/fuzz-virtio
 tests/fuzz/fuzz-virtio: $(lol_9p_sources) $(lol_blk_sources) $(lol_virtio_sources) lol/devices/virtio-console.c lol/devices/virtio-rng.c \
 	tests/fuzz/corpus-virtio/rng
-tests/fuzz/fuzz-virtio: FUZZ_LIBS = $(URING_LIBS) -lpthread
+tests/fuzz/fuzz-virtio: FUZZ_LIBS = $(NBD_LIBS) $(URING_LIBS) -lpthread
 tests/fuzz/corpus-virtio/rng: $(virtio_seeds)
 	@$(MKDIR_P) tests/fuzz/corpus-virtio
 	@for seed in $(virtio_seeds); do cp $(srcdir)/$$seed tests/fuzz/corpus-virtio/; done

@@ -204,7 +204,10 @@ static void next_step(struct blk_request *r)
 	} else {
 		start_zero_write(r);
 	}
-	aio_submit(blk->aio, &r->op);
+	if (r->op.fd == BLK_FD_NBD)
+		blk_nbd_submit(blk->image.nbd, &r->op);
+	else
+		aio_submit(blk->aio, &r->op);
 }
 
 /* fallocate has refused: a discard is only a hint (5.2.6.2), zeroes must be written. */
@@ -397,11 +400,21 @@ static void blk_notify(void *priv, unsigned queue)
 	settle(blk);
 }
 
+/* A request may go from one of the two to the other. */
+static void drain(struct blk *blk)
+{
+	for (int i = 0; i < 2; i++) {
+		aio_drain(blk->aio);
+		if (blk->image.nbd)
+			blk_nbd_drain(blk->image.nbd);
+	}
+}
+
 static void blk_reset(void *priv)
 {
 	struct blk *blk = priv;
 	blk->resetting = true;
-	aio_drain(blk->aio);
+	drain(blk);
 	blk->resetting = false;
 	blk->pushed = false;
 }
@@ -412,6 +425,8 @@ static void blk_destroy(void *priv)
 	if (!blk)
 		return;
 	blk->resetting = true;
+	if (blk->aio)
+		drain(blk);
 	aio_destroy(blk->aio);
 	blk_image_close(&blk->image);
 	for (struct blk_request *r = blk->idle, *next; r; r = next) {
@@ -463,13 +478,17 @@ struct virtio_dev *virtio_blk_create(const struct virtio_env *env, const struct 
 	static const uint16_t queue_sizes[] = {QUEUE_SIZE};
 	struct blk *blk = calloc(1, sizeof(*blk));
 	if (!blk) {
+		blk_nbd_close(config->nbd);
 		device_error(err, "disk %s: out of memory", config->path);
 		return NULL;
 	}
-	if (blk_image_open(&blk->image, config->path, config->ro, config->snapshot, err)) {
+	if (config->nbd ? blk_image_attach(&blk->image, config->nbd, config->path, config->ro, config->snapshot, err)
+			: blk_image_open(&blk->image, config->path, config->ro, config->snapshot, err)) {
 		free(blk);
 		return NULL;
 	}
+	if (config->nbd)
+		blk_nbd_on_batch(config->nbd, settle, blk);
 	blk->path = strdup(config->path);
 	if (config->serial)
 		memcpy(blk->serial, config->serial, strnlen(config->serial, sizeof(blk->serial)));
@@ -487,4 +506,23 @@ struct virtio_dev *virtio_blk_create(const struct virtio_env *env, const struct 
 		return NULL;
 	}
 	return blk->dev;
+}
+
+int virtio_blk_resize(struct virtio_dev *dev, char err[DEVICE_ERR])
+{
+	struct blk *blk = dev->priv;
+	int r = blk_image_remeasure(&blk->image, blk->path, err);
+
+	if (r > 0) {
+		blk->config.capacity = blk->image.sectors;
+		virtio_config_changed(dev);
+	}
+	return MIN(r, 0);
+}
+
+uint64_t virtio_blk_bytes(const struct virtio_dev *dev)
+{
+	const struct blk *blk = dev->priv;
+
+	return blk->image.sectors << SECTOR_SHIFT;
 }

@@ -36,7 +36,7 @@ wrong 125 "only for stats" status web --watch
 wrong 125 "--timeout" stop web --timeout
 wrong 125 "--timeout" stop web --timeout x
 wrong 125 "balloon 5Q" balloon web 5Q
-for verb in status pause resume stop console stats balloon; do
+for verb in status pause resume stop console stats balloon disks; do
 	wrong 1 "no such VM" $verb web
 done
 wrong 1 "not the name of a VM" status ../web

@@ -27,6 +27,7 @@ libelf-dev header:libelf.h
 libzydis-dev header:Zydis/Zydis.h
 libseccomp-dev header:seccomp.h
 libslirp-dev header:slirp/libslirp.h
+libnbd-dev header:libnbd.h
 liburing-dev header:liburing.h
 libjansson-dev header:jansson.h
 libcmocka-dev header:cmocka.h
@@ -45,6 +46,8 @@ busybox-static file:/bin/busybox
 util-linux command:setpriv
 util-linux command:flock
 diod file:/usr/sbin/diod
+qemu-system-common command:qemu-storage-daemon
+qemu-utils command:qemu-img
 '
 
 # What tests use; quickstart does without.

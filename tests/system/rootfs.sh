@@ -11,9 +11,6 @@ mkdir -p "$LOL_TMP/work dir" && cd "$LOL_TMP/work dir" || exit 1
 echo from-the-host >file
 printf 'check:\n\t@grep -q from-the-host file && touch made && exit 3\n' >Makefile
 
-servers() { pgrep -u "$(id -u)" -x diod | wc -l; }
-before=$(servers)
-
 # With nothing but the kernel.
 boot 120 -q -- sh -c 'pwd; id -u; cat file; touch new && ls; exit 7' </dev/null
 expect_status 7
@@ -91,9 +88,9 @@ expect_output "small
 "$LOL_RUN" "$LOL_KERNEL" -q -- sh -c 'echo up; sleep 100' >out 2>&1 </dev/null &
 pid=$!
 wait_for_text 60 up out
-[ "$(servers)" -gt "$before" ] || fail "no server runs"
+mapfile -t pids < <(tree_pids $pid)
+[ "$(ps -o comm= -p "$(IFS=, && echo "${pids[*]}")" | grep -cx diod)" -ge 1 ] || fail "no server runs"
 kill -KILL $pid
 { wait $pid; } 2>/dev/null
-for ((i = 0; i < 100 && $(servers) > before; i++)); do sleep 0.1; done
-[ "$(servers)" -le "$before" ] || fail "a server is left"
+none_left "${pids[@]}"
 echo passed

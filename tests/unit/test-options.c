@@ -478,24 +478,6 @@ static void test_contradictions(void **state)
 	assert_int_equal(options_finish(&opts, &err), 0);
 }
 
-/* Whatever is not built yet is refused in one line; what is built is not. */
-static void test_not_built(void **state)
-{
-	static const char *const lines[] = {"-i r -n user k", "-i r -s / k",         "--rootfs / k",
-					    "--gdb -i r k",   "-d a,format=qcow2 k", "-d a,cow=b k"};
-	(void)state;
-
-	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
-		good(lines[i]);
-		int ret = options_finish(&opts, &err);
-		assert_true(ret == 0 || ret == -ENOTSUP);
-		if (ret)
-			assert_non_null(strstr(err.text, "not built yet; leave it out"));
-	}
-	good("-i r -n none -d a,ro,snapshot,format=raw k");
-	assert_int_equal(options_finish(&opts, &err), 0);
-}
-
 /* What --dry-run prints means the same as what was given. */
 static void test_round_trip(void **state)
 {
@@ -577,7 +559,6 @@ int main(void)
 		cmocka_unit_test(test_config_errors_name_the_line),
 		cmocka_unit_test(test_default_kernel),
 		cmocka_unit_test(test_contradictions),
-		cmocka_unit_test(test_not_built),
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_file_checks),
 	};

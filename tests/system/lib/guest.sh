@@ -10,6 +10,7 @@
 #   finish                            the last line of a test that uses it
 #   tree_pids PID                     PID and all its descendants
 #   alive PID                         the process exists and is no zombie
+#   none_left PID...                  these processes end, soon
 #   wait_for_text SECONDS TEXT FILE   until a file has a text; fails when it does not get it
 #   ... < <(typed [TEXT INPUT]...)    at a terminal: each INPUT (with \n, \003...) is typed once $CONSOLE has the TEXT before it; the
 #                                     input ends when it also has "the end". A script knows the state, a sleep would guess it.
@@ -82,6 +83,18 @@ tree_pids() {
 
 alive() {
 	[[ $(ps -o stat= -p "$1") == [^Z]* ]]
+}
+
+# none_left PID...: all of them end, soon.
+none_left() {
+	local pid i
+	for pid in "$@"; do
+		for ((i = 0; i < 100; i++)); do
+			alive "$pid" || break
+			sleep 0.1
+		done
+		! alive "$pid" || fail "process $pid ($(cat "/proc/$pid/comm")) is left"
+	done
 }
 
 wait_for_text() {

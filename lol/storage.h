@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Images of other formats than raw: qemu-storage-daemon serves one over NBD, a process for each disk, started with the
+ * rights of the user. It ends with the monitor, however that ends; what the guest has flushed is in the image.
+ */
+#ifndef LOL_STORAGE_H
+#define LOL_STORAGE_H
+
+#include "error.h"
+#include "options.h"
+
+#define STORAGE_EXPORT "disk"
+
+struct storage {
+	int pid;    /* -1: none */
+	int fd;     /* NBD, a connected stream socket; the caller's to take (set it to -1) */
+	int errors; /* what the server says before it ends */
+};
+
+/* Does the disk need one? */
+bool storage_needed(const struct lol_disk *disk);
+/*
+ * Makes the file of cow= where it is missing, and starts the server. The server's own refusal is known only when the
+ * handshake on fd fails: then storage_error() says why.
+ */
+int storage_start(struct storage *s, const struct lol_disk *disk, struct lol_error *err);
+int storage_error(struct storage *s, const struct lol_disk *disk, const char *otherwise, struct lol_error *err);
+void storage_stop(struct storage *s); /* its NBD connection has been closed */
+
+#endif
