@@ -61,3 +61,18 @@ fuzz_programs += tests/fuzz/fuzz-loader
 tests/fuzz/fuzz-loader: lol/loader.c lol/loader.h lol/bootparams.c lol/bootparams.h lol/error.c lol/error.h lol/kctl.h
 tests/fuzz/fuzz-loader: FUZZ_LIBS = $(LIBELF_LIBS)
 EXTRA_DIST += tests/fuzz/fuzz-loader.c tests/fuzz/seeds-loader/minimal
+
+# ---- the gdb protocol: unit test and fuzz target ----
+
+lol_gdb_sources = lol/gdb/packet.c lol/gdb/packet.h lol/gdb/regs.c lol/gdb/regs.h lol/gdb/session.c lol/gdb/session.h lol/gdb/target.h
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-gdb
+TESTS += tests/unit/test-gdb
+endif
+tests_unit_test_gdb_SOURCES = tests/unit/test-gdb.c tests/lib/gdb-fake.h $(lol_gdb_sources)
+tests_unit_test_gdb_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_gdb_LDADD = $(UNIT_LIBS)
+
+fuzz_programs += tests/fuzz/fuzz-gdb
+tests/fuzz/fuzz-gdb: $(lol_gdb_sources) tests/lib/gdb-fake.h
+EXTRA_DIST += tests/fuzz/fuzz-gdb.c tests/fuzz/gdb.dict

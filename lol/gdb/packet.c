@@ -71,7 +71,7 @@ enum gdb_event gdb_in_byte(struct gdb_in *in, uint8_t byte)
 		in->state = IN_DATA;
 		return GDB_NOTHING;
 	case IN_SUM1:
-		in->want = (uint8_t)(digit(byte) << 4);
+		in->want = (uint8_t)((unsigned)digit(byte) << 4);
 		in->state = digit(byte) < 0 ? IN_IDLE : IN_SUM2;
 		return digit(byte) < 0 ? GDB_BAD : GDB_NOTHING;
 	case IN_SUM2:
