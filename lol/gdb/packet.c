@@ -148,7 +148,7 @@ void gdb_out_hex(struct gdb_out *out, const void *bytes, size_t n)
 
 void gdb_packet_frame(struct gdb_out *out, const void *payload, size_t n)
 {
-	const uint8_t *p = payload;
+	const uint8_t *p = payload ? payload : (const uint8_t *)"";
 	uint8_t sum = 0;
 	size_t plain = 0;
 
