@@ -25,7 +25,7 @@
 #define PARK_CHANGED 1u        /* general registers, rip, flags, FS and GS bases */
 #define PARK_CHANGED_XSTATE 2u /* x87, SSE, AVX */
 enum { PARK_GO_ON, PARK_GO_STEP }; /* PARK_GO_STEP: execute one instruction, then rest by itself */
-enum park_reason { PARK_ASKED, PARK_STEPPED, PARK_BREAK, PARK_WATCH };
+enum park_reason { PARK_ASKED, PARK_STEPPED, PARK_BREAK, PARK_WATCH, PARK_USER_WATCH };
 #define PARK_XSTATE 4096 /* bytes */
 
 /* es cs ss ds fs gs, as on the instruction level */
@@ -52,7 +52,7 @@ struct park {
 	uint32_t reason;          /* [K] enum park_reason */
 	_Atomic uint32_t changed; /* [M] bits PARK_CHANGED*: load state on the way out; [K] clears */
 	uint32_t go;              /* [M] while at rest: how to go on, PARK_GO_*; [K] sets PARK_GO_ON before it rests */
-	uint64_t addr;            /* [K] PARK_BREAK: of the breakpoint */
+	uint64_t addr;            /* [K] PARK_BREAK: of the breakpoint; PARK_USER_WATCH: what was watched */
 	struct vcpu_state state;  /* [K], while at rest [M] */
 } __attribute__((aligned(64)));
 

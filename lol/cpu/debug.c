@@ -46,6 +46,25 @@ static struct kbreak *kernel_break(gva_t va)
 	return NULL;
 }
 
+bool debug_apart;
+
+bool debug_break_at(gva_t va)
+{
+	return kctl->debug.nbreaks && kernel_break(va);
+}
+
+void debug_tables(void)
+{
+	bool apart = false;
+
+	for (unsigned i = 0; i < nbreaks(); i++) {
+		const struct insn *site = kctl->debug.breaks[i].va ? site_around(kctl->debug.breaks[i].va) : NULL;
+		apart |= site && (site->op == OP_IRET || site->op == OP_SYSRET);
+	}
+	debug_apart = apart;
+	debug_watching = kctl->debug.watching_user & 0xf;
+}
+
 /* In user code a page can be mapped at several addresses, and an address is another page in every process. */
 static struct kbreak *user_break(struct vcpu *v, gva_t va)
 {
@@ -496,7 +515,14 @@ void debug_fault_end(struct vcpu *v, struct parked *p, gva_t rip)
 
 /* ---- user code ---- */
 
-enum { USER_NONE, USER_STOP, USER_GO_OVER };
+enum { USER_NONE, USER_STOP, USER_GO_OVER, USER_WATCH };
+
+void debug_user_watch(struct vcpu *v, gva_t addr)
+{
+	v->step.user_break = USER_WATCH;
+	v->step.watch_addr = addr;
+	v->step.busy = true;
+}
 
 void debug_user_stop(struct vcpu *v, struct parked *p)
 {
@@ -506,10 +532,11 @@ void debug_user_stop(struct vcpu *v, struct parked *p)
 		end_step(v, p->g);
 		set_off(v, p, false);
 	}
-	if (s->user_break == USER_STOP || (s->on && s->done)) {
-		enum park_reason why = s->user_break ? PARK_BREAK : PARK_STEPPED;
+	if (s->user_break || (s->on && s->done)) {
+		enum park_reason why = s->user_break == USER_WATCH ? PARK_USER_WATCH : s->user_break ? PARK_BREAK : PARK_STEPPED;
+		gva_t addr = s->user_break == USER_WATCH ? s->watch_addr : p->g->rip;
 		end_step(v, p->g);
-		stop(v, p, why, p->g->rip);
+		stop(v, p, why, addr);
 	} else if (vh.park) {
 		debug_attention(v, p);
 	}

@@ -3,6 +3,7 @@
  * What each sensitive instruction does to the virtual CPU.  Runs in K, in site context
  * when the site is rewritten, in signal context when an instruction trapped.
  */
+#include "cpu/debug.h"
 #include "cpu/insn.h"
 #include "ivmm-sites.h"
 #include "mmu/uproc.h"
@@ -211,7 +212,7 @@ static void swapgs_iret(struct vcpu *v, struct gregs *g, const struct insn *in)
 	uint64_t f[5];
 	uint32_t error;
 
-	if (k_read(g->r[RSP], f, sizeof(f)) && (f[1] & 3) == 3 && !iret_fault(v, f, &error)) {
+	if (!v->step.on && !debug_apart && k_read(g->r[RSP], f, sizeof(f)) && (f[1] & 3) == 3 && !iret_fault(v, f, &error)) {
 		iret(v, g, true);
 	} else {
 		swapgs();
@@ -414,6 +415,11 @@ void emulate(struct vcpu *v, struct gregs *g, const struct insn *in)
 		sysret(v, g, false);
 		return;
 	case OP_SWAPGS_SYSRET:
+		if (v->step.on || debug_apart) {
+			swapgs();
+			g->rip = next_rip(in);
+			return;
+		}
 		sysret(v, g, true);
 		return;
 	case OP_SWAPGS_IRET:

@@ -109,6 +109,7 @@ struct step {
 	uint8_t user_break; /* user code stands at a breakpoint whose condition holds */
 	uint16_t lifted;    /* number of the breakpoint whose byte is put back, + 1 */
 	uint8_t *lifted_byte;
+	gva_t watch_addr;
 	bool busy;          /* user code: any of it */
 	uint64_t guest_tf;
 };
@@ -284,7 +285,7 @@ bool watch_page(const struct vcpu *v, gva_t va);     /* does the page of va have
 void watch_hide(struct vcpu *v, struct uproc *u);    /* take such pages out of u, so that touching them faults */
 void watch_free(struct vcpu *v, const struct gregs *regs); /* before code runs without steps */
 void watch_fault(struct vcpu *v, struct gregs *regs, gva_t va); /* after a fault at va: is it for a step? */
-bool watch_begin(struct vcpu *v, struct gregs *regs, uint64_t gs_base); /* before a step; true: #DB is due at this instruction, DR6 is set */
+bool watch_begin(struct vcpu *v, struct gregs *regs, uint64_t gs_base); /* before a step; true: #DB is due at this instruction, DR6 is set; the debugger may want to stop here, too */
 void watch_end(struct vcpu *v, struct gregs *regs, bool stepped);       /* after it: the program's own TF; stepped: #DB ended it */
 bool watch_hit(struct vcpu *v);                                         /* is the #DB that ended it the guest's? Then DR6 is set. */
 

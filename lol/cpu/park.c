@@ -130,8 +130,10 @@ static void look_at_text(void)
 	static _Atomic uint32_t seen;
 	uint32_t now = kctl->debug.text_changed;
 
-	if (atomic_exchange(&seen, now) != now)
-		upatch_check();
+	if (atomic_exchange(&seen, now) == now)
+		return;
+	upatch_check();
+	debug_tables();
 }
 
 uint32_t park_here(struct vcpu *v, const struct parked *at)

@@ -297,7 +297,7 @@ static void deliver_syscall(struct vcpu *v, struct gregs *g, struct gs_bases *gs
 	g->r[R11] = g->rflags;
 	g->rip = v->lstar;
 	const struct insn *first = syscall_entry(v);
-	if (first) {
+	if (first && !v->step.busy && !debug_break_at(v->lstar)) {
 		g->rip = next_rip(first);
 		gs->swapped = true;
 	}
@@ -511,12 +511,14 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		if (!u->maps)
 			umap_first(v, u, g);
 		prefill(v, u);
-		if (((v->dr[7] & 0xff) || v->step.busy || v->watch.on || v->watch_step || u->stepping || g->rflags & (FL_TF | FL_RF)) &&
+		if (((v->dr[7] & 0xff) || debug_watching || v->step.busy || v->watch.on || v->watch_step || u->stepping || g->rflags & (FL_TF | FL_RF)) &&
 		    prepare_watch(v, u, g, gs.user, &step)) {
 			inject(v, g, 3, VEC_DB, false, 0);
 			debug_user_event(v, false, true);
 			break;
 		}
+		if (v->step.user_break)
+			continue;
 		uint32_t cmd = UCMD_RESUME | put_segments(v, u, gs.user);
 		if (u->queued) {
 			STAT_ADD(u_batch_ops, u->queued);

@@ -10,48 +10,60 @@
  * Not as in hardware: accesses by the guest kernel on the program's behalf and by vector gathers do not hit; in 32-bit
  * code only breakpoints on execution do; a hit of an instruction that ends in another exception is dropped.
  */
+#include "cpu/debug.h"
 #include "cpu/insn.h"
 #include "mmu/uproc.h"
 
 enum { ON_EXECUTION, ON_WRITE, ON_IO, ON_ACCESS };
 
+/* 0 to 3 are the guest's own, 4 to 7 the debugger's: those have no register. */
+#define POINTS 8u
+#define GUESTS 0xfu
+
+bool debug_watching; /* the debugger has one in user code */
+
 static bool enabled(const struct vcpu *v, unsigned n)
 {
-	return v->dr[7] >> 2 * n & 3;
+	return n < 4 ? v->dr[7] >> 2 * n & 3 : debug_watching && kctl->debug.watching_user >> (n - 4) & 1;
+}
+
+static gva_t address_of(const struct vcpu *v, unsigned n)
+{
+	return n < 4 ? v->dr[n] : kctl->debug.watch[n - 4].va;
 }
 
 static unsigned kind_of(const struct vcpu *v, unsigned n)
 {
-	return v->dr[7] >> (16 + 4 * n) & 3;
+	return n < 4 ? v->dr[7] >> (16 + 4 * n) & 3 : kctl->debug.watch[n - 4].kind;
 }
 
 static uint64_t length_of(const struct vcpu *v, unsigned n)
 {
 	static const uint8_t length[4] = {1, 2, 8, 4};
-	return length[v->dr[7] >> (18 + 4 * n) & 3];
+	return n < 4 ? length[v->dr[7] >> (18 + 4 * n) & 3] : kctl->debug.watch[n - 4].size;
 }
 
 bool watch_active(const struct vcpu *v)
 {
-	for (unsigned n = 0; n < 4; n++)
-		if (enabled(v, n) && v->dr[n] < K_USER_END)
+	for (unsigned n = 0; n < POINTS; n++)
+		if (enabled(v, n) && address_of(v, n) < K_USER_END)
 			return true;
 	return false;
 }
 
 bool watch_page(const struct vcpu *v, gva_t va)
 {
-	for (unsigned n = 0; n < 4; n++)
-		if (enabled(v, n) && (v->dr[n] & PAGE_MASK) == (va & PAGE_MASK))
+	for (unsigned n = 0; n < POINTS; n++)
+		if (enabled(v, n) && (address_of(v, n) & PAGE_MASK) == (va & PAGE_MASK))
 			return true;
 	return false;
 }
 
 void watch_hide(struct vcpu *v, struct uproc *u)
 {
-	for (unsigned n = 0; n < 4; n++)
-		if (enabled(v, n) && v->dr[n] < K_USER_END)
-			umap_forget_page(v, u, v->dr[n]);
+	for (unsigned n = 0; n < POINTS; n++)
+		if (enabled(v, n) && address_of(v, n) < K_USER_END)
+			umap_forget_page(v, u, address_of(v, n));
 }
 
 void watch_fault(struct vcpu *v, struct gregs *g, gva_t va)
@@ -74,8 +86,8 @@ static uint32_t execution_hits(const struct vcpu *v, gva_t rip)
 {
 	uint32_t hits = 0;
 
-	for (unsigned n = 0; n < 4; n++)
-		if (enabled(v, n) && kind_of(v, n) == ON_EXECUTION && v->dr[n] == rip)
+	for (unsigned n = 0; n < POINTS; n++)
+		if (enabled(v, n) && kind_of(v, n) == ON_EXECUTION && address_of(v, n) == rip)
 			hits |= 1u << n;
 	return hits;
 }
@@ -84,8 +96,8 @@ static uint32_t data_hits(const struct vcpu *v, const struct mem_access *a)
 {
 	uint32_t hits = 0;
 
-	for (unsigned n = 0; n < 4; n++) {
-		uint64_t length = length_of(v, n), start = v->dr[n] & ~(length - 1);
+	for (unsigned n = 0; n < POINTS; n++) {
+		uint64_t length = length_of(v, n), start = address_of(v, n) & ~(length - 1);
 		unsigned kind = kind_of(v, n);
 		if (enabled(v, n) && (kind == ON_ACCESS || (kind == ON_WRITE && a->write)) && a->va < start + length && start < a->va + a->size)
 			hits |= 1u << n;
@@ -104,10 +116,15 @@ bool watch_begin(struct vcpu *v, struct gregs *g, uint64_t gs_base)
 	v->watch = (struct watch){.on = true, .tf = g->rflags & FL_TF};
 	if (!(g->rflags & FL_RF))
 		hits = execution_hits(v, g->rip);
+	if (hits & GUESTS) {
+		v->watch.on = false;
+		v->dr[6] = 0xffff0ff0 | (hits & GUESTS);
+		return true;
+	}
 	if (hits) {
 		v->watch.on = false;
-		v->dr[6] = 0xffff0ff0 | hits;
-		return true;
+		debug_user_watch(v, g->rip);
+		return false;
 	}
 	while (n < sizeof(bytes) && user_read(v, g->rip + n, &bytes[n], 1, &bad, &error))
 		n++;
@@ -139,8 +156,10 @@ bool watch_hit(struct vcpu *v)
 {
 	struct watch *w = &v->watch;
 
-	if (!w->hits && !w->tf && w->kind != STEP_TRAPS)
+	if (w->hits & ~GUESTS)
+		debug_user_watch(v, kctl->debug.watch[__builtin_ctz(w->hits & ~GUESTS) - 4].va);
+	if (!(w->hits & GUESTS) && !w->tf && w->kind != STEP_TRAPS)
 		return false;
-	v->dr[6] = 0xffff0ff0 | w->hits | (w->tf ? 1u << 14 : 0);
+	v->dr[6] = 0xffff0ff0 | (w->hits & GUESTS) | (w->tf ? 1u << 14 : 0);
 	return true;
 }

@@ -23,6 +23,12 @@
 
 #define DR(n) (offsetof(struct user, u_debugreg) + (n) * sizeof(((struct user *)0)->u_debugreg[0]))
 
+/* Is p in user code's memory? Its threads are not ours to stop by the host's registers: they come and go. */
+static bool is_user(const struct gdb_server *g, const struct hard_point *p)
+{
+	return p->addr < K_USER_END && !gmem_kernel_root(&g->mem, p->addr);
+}
+
 /* DR7 (SDM vol. 3, 18.2.4). */
 static unsigned long control(const struct gdb_server *g)
 {
@@ -31,7 +37,7 @@ static unsigned long control(const struct gdb_server *g)
 
 	for (unsigned i = 0; i < ARRAY_LEN(g->hard); i++) {
 		const struct hard_point *p = &g->hard[i];
-		if (!p->used)
+		if (!p->used || is_user(g, p))
 			continue;
 		unsigned long kind = p->kind == POINT_HARDWARE ? 0 : p->kind == POINT_WRITE ? 1 : 3;
 		dr7 |= 1ul << 2 * i | (kind | (unsigned long)length[p->size] << 2) << (16 + 4 * i);
@@ -83,7 +89,7 @@ static int set_thread(struct gdb_server *g, pid_t tid)
 	if (ptrace(PTRACE_POKEUSER, tid, DR(7), 0) < 0)
 		err = errno;
 	for (unsigned i = 0; !err && i < ARRAY_LEN(g->hard); i++)
-		if (g->hard[i].used && ptrace(PTRACE_POKEUSER, tid, DR(i), host_address(g, &g->hard[i])) < 0)
+		if (g->hard[i].used && !is_user(g, &g->hard[i]) && ptrace(PTRACE_POKEUSER, tid, DR(i), host_address(g, &g->hard[i])) < 0)
 			err = errno;
 	if (!err && ptrace(PTRACE_POKEUSER, tid, DR(6), 0) < 0)
 		err = errno;
@@ -129,13 +135,27 @@ static int each_thread(struct gdb_server *g, int (*fn)(struct gdb_server *, pid_
 int hw_apply(struct gdb_server *g, const char **why)
 {
 	struct kdebug *d = &g->m->ctl->debug;
-	int err = each_thread(g, set_thread);
+	uint32_t user = 0;
 
-	d->watching = 0;
-	for (unsigned i = 0; i < ARRAY_LEN(g->hard); i++)
-		d->watching |= g->hard[i].used ? 1u << i : 0;
+	for (unsigned i = 0; i < ARRAY_LEN(g->hard); i++) {
+		const struct hard_point *p = &g->hard[i];
+		if (!p->used || !is_user(g, p))
+			continue;
+		d->watch[i].va = p->addr;
+		d->watch[i].kind = p->kind == POINT_HARDWARE ? 0 : p->kind == POINT_WRITE ? 1 : 3;
+		d->watch[i].size = p->size;
+		user |= 1u << i;
+	}
+	d->watching_user = user;
+	d->text_changed++;
+	unsigned long dr7 = control(g);
+	if (!dr7 && !g->hw_set)
+		return 0;
+	g->hw_set = dr7;
+	int err = each_thread(g, set_thread);
 	if (err == EPERM)
-		*why = "the host forbids ptrace (kernel.yama.ptrace_scope above 1, or another debugger has the process of the guest kernel)";
+		*why = "the host forbids ptrace (kernel.yama.ptrace_scope above 1, or another debugger has the process of the "
+		       "guest kernel)";
 	else if (err == ENOSPC || err == EINVAL)
 		*why = "the host has no debug register for it";
 	else if (err)

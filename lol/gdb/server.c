@@ -75,6 +75,14 @@ static const char *target_describe(void *ctx, unsigned cpu)
 
 /* ---- stopping ---- */
 
+static void report_hard(struct gdb_server *g, unsigned cpu, const struct hard_point *p)
+{
+	static const enum gdb_why why[] = {[POINT_HARDWARE] = WHY_HARDWARE, [POINT_WRITE] = WHY_WATCH_WRITE,
+					   [POINT_READ] = WHY_WATCH_READ, [POINT_ACCESS] = WHY_WATCH_ACCESS};
+
+	gdb_session_stopped(g->session, cpu, why[p->kind], p->addr);
+}
+
 static void report(struct gdb_server *g, unsigned cpu)
 {
 	struct park *p = &g->m->ctl->park[cpu];
@@ -84,20 +92,21 @@ static void report(struct gdb_server *g, unsigned cpu)
 	switch (p->reason) {
 	case PARK_WATCH:
 	case PARK_STEPPED:
-		for (unsigned i = 0; i < ARRAY_LEN(g->hard) && hit < 0; i++)
-			if (g->hard[i].used)
-				hit = hw_hit(g, cpu);
-		if (hit < 0) {
+		if (g->hw_set)
+			hit = hw_hit(g, cpu);
+		if (hit < 0)
 			gdb_session_stopped(g->session, cpu, WHY_STEPPED, 0);
-		} else {
-			enum gdb_point kind = g->hard[hit].kind;
-			gdb_session_stopped(g->session, cpu,
-					    kind == POINT_HARDWARE ? WHY_HARDWARE
-					    : kind == POINT_WRITE  ? WHY_WATCH_WRITE
-					    : kind == POINT_READ   ? WHY_WATCH_READ
-								   : WHY_WATCH_ACCESS,
-					    g->hard[hit].addr);
-		}
+		else
+			report_hard(g, cpu, &g->hard[hit]);
+		break;
+	case PARK_USER_WATCH:
+		for (unsigned i = 0; i < ARRAY_LEN(g->hard) && hit < 0; i++)
+			if (g->hard[i].used && g->hard[i].addr == p->addr)
+				hit = (int)i;
+		if (hit < 0)
+			gdb_session_stopped(g->session, cpu, WHY_STEPPED, 0);
+		else
+			report_hard(g, cpu, &g->hard[hit]);
 		break;
 	case PARK_BREAK:
 		gdb_session_stopped(g->session, cpu, WHY_BREAKPOINT, p->addr);

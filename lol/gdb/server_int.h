@@ -36,6 +36,7 @@ struct gdb_server {
 	bool unreported[MAX_VCPUS]; /* stopped on its own account at the same time as another */
 	struct soft_point soft[KBREAK_MAX];
 	struct hard_point hard[4];
+	unsigned long hw_set; /* DR7 of K's threads */
 	uint32_t generation;
 };
 
