@@ -289,6 +289,8 @@ static int check_header(struct image *im)
 
 /* ---- the kernel's own variables and first page tables ---- */
 
+#define FAULT_AROUND 32 /* pages of a file around a fault; Linux takes 16 */
+
 /* n words of guest RAM for the loader itself, NULL where a damaged file puts them anywhere else. */
 static uint64_t *words(struct image *im, gpa_t gpa, unsigned n)
 {
@@ -297,11 +299,12 @@ static uint64_t *words(struct image *im, gpa_t gpa, unsigned n)
 
 static int set_layout(struct image *im, struct kboot *b)
 {
-	gva_t map_base, fix_top, cea, po, vmalloc, vmemmap;
+	gva_t map_base, fix_top, cea, po, vmalloc, vmemmap, around = 0;
 	const struct want w[] = {
 		{"kernel_map_base", &map_base, NULL, true}, {"fixaddr_top", &fix_top, NULL, true},
 		{"cpu_entry_area_base", &cea, NULL, true}, {"page_offset_base", &po, NULL, true},
 		{"vmalloc_base", &vmalloc, NULL, true},    {"vmemmap_base", &vmemmap, NULL, true},
+		{"fault_around_pages", &around, NULL, false},
 	};
 	int err = find_all(im, w, ARRAY_LEN(w));
 
@@ -317,6 +320,10 @@ static int set_layout(struct image *im, struct kboot *b)
 			return lol_error(im->err, -ENOEXEC, "%s: has a layout variable outside its image; the file is damaged, " BUILD_HINT, im->path);
 		*p = set[i].value;
 	}
+	/* A fault that the guest serves costs several us here, and a run of contiguous pages no more than one: let it take more. */
+	uint64_t *pages = around ? words(im, around, 1) : NULL;
+	if (pages && *pages == 16)
+		*pages = FAULT_AROUND;
 	uint64_t *top = words(im, fix_top, 1);
 	if (!top)
 		return lol_error(im->err, -ENOEXEC, "%s: has a layout variable outside its image; the file is damaged, " BUILD_HINT, im->path);

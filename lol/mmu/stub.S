@@ -20,6 +20,7 @@
 #include "mmu/ushare.h"
 
 #define QUICK_LOOKS 2000
+#define YIELDS 2
 #define NR_futex 202
 #define NR_munmap 11
 #define NR_sched_yield 24
@@ -291,13 +292,13 @@ stub_handoff:
 stub_sys_ring:
 
 /*
- * Stay ready to run for a while: two programs that talk to each other take turns by yielding the CPU, which costs a
- * third of going to sleep and being woken.
+ * Stay ready to run once more: two programs that talk to each other take turns by yielding the CPU, which costs a third of
+ * going to sleep and being woken. Not longer: with a third one they would only go round.
  */
 stub_yield:
-	mov	US(US_SPIN), %r12d
-	shr	$7, %r12d
-	jz	stub_sleep
+	cmpl	$0, US(US_SPIN)
+	je	stub_sleep
+	mov	$YIELDS, %r12d
 1:	mov	$NR_sched_yield, %eax
 	syscall
 	.globl stub_sys_yield
