@@ -30,7 +30,7 @@ void stats_write(struct machine *m)
 }
 
 /*
- * K on one CPU, the U's on another, so that a hand-over by spinning needs no wake-up; a bound of 50 us before
+ * K on one CPU, the U's on another, so that a hand-over by spinning needs no wake-up; a bound of 200 us before
  * sleeping. With one CPU in the affinity mask both sides sleep at once.
  */
 void handoff_choose(struct machine *m)
@@ -44,7 +44,7 @@ void handoff_choose(struct machine *m)
 			if (CPU_ISSET((unsigned)i, &set))
 				cpu[n++] = i;
 	bool spin = n == 2 && m->opts->handoff != HANDOFF_SLEEP;
-	m->ctl->spin_us = spin ? (m->opts->spin_us >= 0 ? (uint32_t)m->opts->spin_us : m->opts->handoff == HANDOFF_SPIN ? 1000 : 50) : 0;
+	m->ctl->spin_us = spin ? (m->opts->spin_us >= 0 ? (uint32_t)m->opts->spin_us : m->opts->handoff == HANDOFF_SPIN ? 1000 : 200) : 0;
 	if (n == 2) {
 		m->ctl->k_cpu = spin ? cpu[1] : cpu[0];
 		m->ctl->u_cpu = cpu[0];

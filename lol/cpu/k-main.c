@@ -103,6 +103,7 @@ static void adopt(struct vcpu *v)
 		CPU_SET((unsigned)kctl->k_cpu, &set);
 		sched_setaffinity(0, sizeof(set), &set);
 	}
+	handoff_init(v);
 }
 
 int main(void)

@@ -114,6 +114,16 @@ struct step {
 	uint64_t guest_tf;
 };
 
+/* How K waits for the U's of a vCPU (handoff.c). Times in TSC ticks. */
+struct handoff {
+	bool home;          /* on the CPU of its U's */
+	int32_t long_share; /* of the waits that were longer than a spin */
+	uint32_t waits;
+	uint64_t home_until, backoff;
+	uint64_t check_at, checked, waited; /* waited: ns, as the scheduler says */
+	int schedstat;      /* descriptor, -1: none */
+};
+
 struct uproc;
 struct vcpu {
 	uint8_t stage[XSTATE_MAX] __attribute__((aligned(64))); /* XSAVE image of the user state when not in a U */
@@ -137,6 +147,7 @@ struct vcpu {
 	_Atomic(struct uproc *) in_user; /* the U that runs guest code for this vCPU now */
 	const struct insn *entry_swapgs; /* see syscall_entry(), valid while lstar is entry_for */
 	uint64_t entry_for;
+	struct handoff handoff;
 	struct watch watch;
 	struct step step;
 	bool watch_step;               /* the next instruction may touch the page of a breakpoint */
@@ -268,6 +279,7 @@ void io_poll_uart(void);
  * swapped: the swapgs on the way out has not been done.
  */
 void enter_user(struct vcpu *v, struct gregs *regs, bool swapped);
+void handoff_init(struct vcpu *v); /* handoff.c, by the vCPU's thread, before the sandbox */
 void fpu_save(struct vcpu *v); /* user state to v->stage; it is no U's any more */
 const uint8_t *fpu_image(struct vcpu *v); /* an image of the user state, in v->stage or the slice of the U that has it */
 void user_flush_all(struct vcpu *v);

@@ -34,6 +34,10 @@ const char *ksandbox_enter(void)
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(sendto), 2, SCMP_A0(SCMP_CMP_EQ, FD_ZYGOTE), SCMP_A4(SCMP_CMP_EQ, 0));
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(recvmsg), 1, SCMP_A0(SCMP_CMP_EQ, FD_ZYGOTE));
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+	for (unsigned i = 0; i < MAX_VCPUS && vcpus[i]; i++)
+		if (vcpus[i]->handoff.schedstat >= 0)
+			err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(pread64), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)vcpus[i]->handoff.schedstat));
+	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), 1, SCMP_A0(SCMP_CMP_EQ, 0));
 	if (err == 0)
 		err = seccomp_load(c);
 	if (c)

@@ -10,11 +10,8 @@
  * The guest kernel's xsave and xrstor (emulate.c) move it: v->fpu_in says which U has
  * it, otherwise it is in v->stage and goes into the next U that runs.
  */
-#include <errno.h>
 #include <linux/audit.h>
-#include <linux/futex.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 #include "cpu/debug.h"
 #include "cpu/insn.h"
@@ -23,7 +20,6 @@
 #define SIG_TRAP 5
 #define SIG_SYS 31
 #define STUB_SIZE 0x1000
-#define QUICK_LOOKS 1000
 #define VSYSCALL_PAGE 0xffffffffff600000ull
 
 void kick_user(struct uproc *u)
@@ -31,108 +27,6 @@ void kick_user(struct uproc *u)
 	STAT(u_kicks);
 	atomic_store(&u->s->kick, 1);
 	sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
-}
-
-/*
- * Wait until it is K's turn. Spin first: a wake-up across CPUs costs 20 us and more. The first looks, for about as long
- * as short user code takes, come without a pause, which costs 30 to 60 ns.
- */
-static bool wait_turn(struct ushare *s)
-{
-	if (kctl->spin_us)
-		for (unsigned i = 0; i < QUICK_LOOKS; i++)
-			if (atomic_load_explicit(&s->turn, memory_order_acquire) != TURN_U)
-				return !atomic_load_explicit(&s->dead, memory_order_relaxed);
-
-	uint64_t limit = rdtsc() + (uint64_t)kctl->spin_us * tsc_khz / 1000;
-	for (;;) {
-		do {
-			if (atomic_load_explicit(&s->turn, memory_order_acquire) != TURN_U)
-				goto out;
-			__builtin_ia32_pause();
-		} while (rdtsc() < limit);
-		STAT(k_sleeps);
-		atomic_store(&s->k_sleeps, 1);
-		/* The time-out only matters when guest code scribbles over k_sleeps. */
-		struct timespec ts = {0, 100000000};
-		if (atomic_load(&s->turn) == TURN_U)
-			sys6(SYS_futex, (long)&s->turn, FUTEX_WAIT, TURN_U, (long)&ts, 0, 0);
-		limit = 0;
-	}
-out:
-	atomic_store_explicit(&s->k_sleeps, 0, memory_order_relaxed);
-	return !atomic_load_explicit(&s->dead, memory_order_relaxed);
-}
-
-/*
- * Let u sleep no longer. When another U of this vCPU still spins on the CPU that u needs,
- * its own thread rings the bell and then makes room: a wake-up on the same CPU costs a
- * tenth of one from here.
- */
-static void wake(struct vcpu *v, struct uproc *u)
-{
-	_Atomic uint32_t *bell = upool_bell(u->slot);
-	struct uproc *old = v->last_u;
-	bool other = old && old != u && old->alive;
-
-	atomic_fetch_add(bell, 1);
-	v->last_u = u;
-	if (other && !atomic_load(&old->s->u_sleeps) && atomic_load(&old->s->turn) == TURN_K) {
-		STAT(u_switches);
-		old->s->next = u->slot;
-		old->s->cmd = UCMD_HANDOFF | (atomic_load(&u->s->u_sleeps) ? UCMD_RING : 0);
-		atomic_store(&old->s->turn, TURN_U);
-		old->handing_off = true;
-		/* It may have fallen asleep meanwhile: it must hear of its last duty all the same. */
-		if (atomic_load(&old->s->u_sleeps))
-			sys6(SYS_futex, (long)upool_bell(old->slot), FUTEX_WAKE, 1, 0, 0, 0);
-		return;
-	}
-	if (atomic_load(&u->s->u_sleeps)) {
-		STAT(u_sleeps);
-		sys6(SYS_futex, (long)bell, FUTEX_WAKE, 1, 0, 0, 0);
-	}
-}
-
-/* Has u taken its last word, to ring a bell? Guest code that holds it up forever loses its process. */
-static bool handed_off(struct uproc *u)
-{
-	uint64_t limit = rdtsc() + tsc_khz * 2000;
-
-	while (atomic_load(&u->s->turn) == TURN_U && !atomic_load(&u->s->dead)) {
-		__builtin_ia32_pause();
-		if (rdtsc() > limit) {
-			sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
-			break;
-		}
-	}
-	u->handing_off = false;
-	return !atomic_load(&u->s->dead) && atomic_load(&u->s->turn) != TURN_U;
-}
-
-bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
-{
-	struct ushare *s = u->s;
-
-	if (!u->alive)
-		return false;
-	if (u->handing_off && !handed_off(u))
-		return false;
-	s->cmd = cmd;
-	atomic_store(&s->turn, TURN_U); /* a full fence before the look at u_sleeps */
-	if (v->last_u != u || atomic_load(&s->u_sleeps))
-		wake(v, u);
-	bool ok = wait_turn(s);
-	if (cmd & UCMD_BATCH && s->batch_err) {
-		/* The host refused a mapping: too many, or no memory. Begin again from nothing. */
-		s->batch_err = 0;
-		u->resync = false;
-		if (u->maps) {
-			STAT(u_evicted);
-			umap_drop(v, u);
-		}
-	}
-	return ok;
 }
 
 static uint8_t *xarea(struct uproc *u)

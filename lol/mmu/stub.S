@@ -242,8 +242,11 @@ stub_sys_wake:
 /* The first looks come without a pause, which costs 30 to 60 ns: most system calls are answered by then. */
 stub_wait:
 	mov	US(US_SPIN), %ecx
-	inc	%ecx
+	xor	%edx, %edx
+	test	%ecx, %ecx
+	jz	2f
 	mov	$QUICK_LOOKS, %edx
+2:	inc	%ecx
 1:	cmpl	$TURN_U, US(US_TURN)
 	je	3f
 	dec	%edx

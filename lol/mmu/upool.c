@@ -16,7 +16,6 @@ static struct uproc pool[POOL_MAX];
 static unsigned pool_used;
 static uint64_t clock_now;
 static uint8_t *slices; /* the ushare memfd */
-#define U_SPIN 2000     /* turns of the wait loop, about 25 ns each */
 
 /* Shadow nodes: one reserved stretch of memory, handed out by page. */
 #define SHNODE_MAX 65536

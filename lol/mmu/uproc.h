@@ -73,7 +73,8 @@ void uhot_init(void);
 void uhot_touched(gpa_t gpa); /* guest user code has faulted on this page */
 bool uhot_spend(gpa_t gpa);   /* is it worth being mapped in advance, once more? */
 
-/* user.c: give U its turn with these commands, wait for it. False: the U is dead. */
+#define U_SPIN 2000 /* turns of a U's wait loop before it sleeps, 25 to 60 ns each */
+/* handoff.c: give U its turn with these commands, wait for it. False: the U is dead. */
 bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd);
 
 /* upool.c */

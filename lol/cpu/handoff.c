@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Whose turn it is: handing over between a vCPU's thread in K and a U.  Runs in K, site context.
+ *
+ * Spinning on two CPUs, a hand-over takes 0.1 us; asleep on one CPU 2 to 3 us; a sleeper on another CPU, which has to be
+ * woken by an interrupt, 20 to 40 us.  So K waits on a CPU of its own and spins, for a bounded time, as long as that pays,
+ * and else comes home to the CPU of its U's, where both sleep:
+ *
+ *  - when user code mostly runs longer than a spin, so that K would mostly sleep and be woken from afar;
+ *  - when somebody else wants K's CPU: a spinner would take half of it from him. The host's scheduler tells how long K's
+ *    thread was ready but did not run. After a while K tries again, after a longer one each time.
+ *
+ * Both CPUs are chosen by the monitor (lol/stats.c); without two of them nobody spins.
+ */
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cpu/k.h"
+#include "mmu/uproc.h"
+
+#define QUICK_LOOKS 1000
+#define OP_US 4             /* allowance for each operation of a batch */
+#define SHARE_ONE 1024      /* shares of waits, in 1/1024; each wait counts 1/32 */
+#define LONG_HOME 300       /* so many long waits: come home */
+#define LONG_AWAY 100       /* so few: spin again */
+#define CHECK_US 4000       /* how often the scheduler is asked */
+#define COMPETITOR_SHIFT 2  /* K was kept waiting for more than a quarter of the time */
+#define BACKOFF_MIN_US 5000
+#define BACKOFF_MAX_US 500000
+
+static uint64_t us(uint64_t n)
+{
+	return n * tsc_khz / 1000;
+}
+
+void handoff_init(struct vcpu *v)
+{
+	struct handoff *h = &v->handoff;
+
+	h->schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+	h->backoff = us(BACKOFF_MIN_US);
+	h->check_at = rdtsc() + us(CHECK_US);
+}
+
+static void go_to(int cpu)
+{
+	uint64_t set[16] = {0};
+
+	if (cpu < 0 || cpu >= (int)sizeof(set) * 8)
+		return;
+	set[cpu / 64] = 1ull << cpu % 64;
+	sys3(SYS_sched_setaffinity, 0, sizeof(set), set); /* a wish: cpusets may forbid it */
+}
+
+static void move(struct vcpu *v, bool home)
+{
+	STAT(handoff_moves);
+	v->handoff.home = home;
+	go_to(home ? kctl->u_cpu : kctl->k_cpu);
+}
+
+/* Time in ns that this thread was ready to run and did not: the second number of schedstat (the host's sched-stats.rst). */
+static uint64_t kept_waiting(const struct handoff *h)
+{
+	char text[96];
+	long n = h->schedstat < 0 ? -1 : sys6(SYS_pread64, h->schedstat, (long)text, sizeof(text), 0, 0, 0);
+	uint64_t val = 0;
+	long i = 0;
+
+	while (i < n && text[i] != ' ')
+		i++;
+	for (i++; i < n && text[i] >= '0' && text[i] <= '9'; i++)
+		val = val * 10 + (uint64_t)(text[i] - '0');
+	return val;
+}
+
+/* Has K on its own CPU a competitor? */
+static void look_at_scheduler(struct vcpu *v, uint64_t now)
+{
+	struct handoff *h = &v->handoff;
+	uint64_t waited = kept_waiting(h), ns = (waited - h->waited) * tsc_khz / 1000000, passed = now - h->checked;
+
+	h->waited = waited;
+	h->checked = now;
+	h->check_at = now + us(CHECK_US);
+	if (h->home || !passed)
+		return;
+	if (ns > passed >> COMPETITOR_SHIFT) {
+		h->home_until = now + h->backoff;
+		h->backoff = MIN(h->backoff * 2, us(BACKOFF_MAX_US));
+		move(v, true);
+	} else if (now > h->home_until + 4 * h->backoff) {
+		h->backoff = us(BACKOFF_MIN_US);
+	}
+}
+
+/* After a wait: does K still sit on the right CPU? */
+static void review(struct vcpu *v, bool was_long)
+{
+	struct handoff *h = &v->handoff;
+
+	h->long_share += ((was_long ? SHARE_ONE : 0) - h->long_share) / 32;
+	if (!was_long && ++h->waits % 64)
+		return;
+	uint64_t now = rdtsc();
+	if (now > h->check_at)
+		look_at_scheduler(v, now);
+	if (!h->home && h->long_share > LONG_HOME)
+		move(v, true);
+	else if (h->home && h->long_share < LONG_AWAY && now > h->home_until) {
+		move(v, false);
+		h->waited = kept_waiting(h);
+		h->checked = now;
+		h->check_at = now + us(CHECK_US);
+	}
+}
+
+static bool over(struct ushare *s)
+{
+	return atomic_load_explicit(&s->turn, memory_order_acquire) != TURN_U;
+}
+
+/* Spin until it is K's turn, or for the bound. The first looks come without a pause, which costs 30 to 60 ns. */
+static bool spin(struct ushare *s, unsigned ops)
+{
+	for (unsigned i = 0; i < QUICK_LOOKS; i++)
+		if (over(s))
+			return true;
+	uint64_t limit = rdtsc() + us(kctl->spin_us + ops * OP_US);
+	do {
+		if (over(s))
+			return true;
+		__builtin_ia32_pause();
+	} while (rdtsc() < limit);
+	return false;
+}
+
+/* Wait until it is K's turn; ops: operations that the U has to do first. False: the U is dead. */
+static bool wait_turn(struct vcpu *v, struct ushare *s, unsigned ops)
+{
+	bool spins = kctl->spin_us && !v->handoff.home;
+
+	if (!spins || !spin(s, ops)) {
+		uint64_t start = rdtsc();
+		while (!over(s)) {
+			STAT(k_sleeps);
+			atomic_store(&s->k_sleeps, 1);
+			/* The time-out only matters when guest code scribbles over k_sleeps. */
+			struct timespec ts = {0, 100000000};
+			if (!over(s))
+				sys6(SYS_futex, (long)&s->turn, FUTEX_WAIT, TURN_U, (long)&ts, 0, 0);
+		}
+		atomic_store_explicit(&s->k_sleeps, 0, memory_order_relaxed);
+		if (kctl->spin_us)
+			review(v, spins || rdtsc() - start > us(kctl->spin_us));
+	} else {
+		review(v, false);
+	}
+	return !atomic_load_explicit(&s->dead, memory_order_relaxed);
+}
+
+/*
+ * Let u sleep no longer. When another U of this vCPU still spins on the CPU that u needs,
+ * its own thread rings the bell and then makes room: a wake-up on the same CPU costs a
+ * tenth of one from here.
+ */
+static void wake(struct vcpu *v, struct uproc *u)
+{
+	_Atomic uint32_t *bell = upool_bell(u->slot);
+	struct uproc *old = v->last_u;
+	bool other = old && old != u && old->alive;
+
+	atomic_fetch_add(bell, 1);
+	v->last_u = u;
+	if (other && !atomic_load(&old->s->u_sleeps) && atomic_load(&old->s->turn) == TURN_K) {
+		STAT(u_switches);
+		old->s->next = u->slot;
+		old->s->cmd = UCMD_HANDOFF | (atomic_load(&u->s->u_sleeps) ? UCMD_RING : 0);
+		atomic_store(&old->s->turn, TURN_U);
+		old->handing_off = true;
+		/* It may have fallen asleep meanwhile: it must hear of its last duty all the same. */
+		if (atomic_load(&old->s->u_sleeps))
+			sys6(SYS_futex, (long)upool_bell(old->slot), FUTEX_WAKE, 1, 0, 0, 0);
+		return;
+	}
+	if (atomic_load(&u->s->u_sleeps)) {
+		STAT(u_sleeps);
+		sys6(SYS_futex, (long)bell, FUTEX_WAKE, 1, 0, 0, 0);
+	}
+}
+
+/* Has u taken its last word, to ring a bell? Guest code that holds it up forever loses its process. */
+static bool handed_off(struct uproc *u)
+{
+	uint64_t limit = rdtsc() + tsc_khz * 2000;
+
+	while (atomic_load(&u->s->turn) == TURN_U && !atomic_load(&u->s->dead)) {
+		__builtin_ia32_pause();
+		if (rdtsc() > limit) {
+			sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
+			break;
+		}
+	}
+	u->handing_off = false;
+	return !atomic_load(&u->s->dead) && atomic_load(&u->s->turn) != TURN_U;
+}
+
+bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
+{
+	struct ushare *s = u->s;
+
+	if (!u->alive)
+		return false;
+	if (u->handing_off && !handed_off(u))
+		return false;
+	uint32_t looks = kctl->spin_us && !v->handoff.home ? U_SPIN : 0;
+	if (s->spin != looks)
+		s->spin = looks;
+	s->cmd = cmd;
+	atomic_store(&s->turn, TURN_U); /* a full fence before the look at u_sleeps */
+	if (v->last_u != u || atomic_load(&s->u_sleeps))
+		wake(v, u);
+	bool ok = wait_turn(v, s, cmd & UCMD_BATCH ? s->batch_n : 0);
+	if (cmd & UCMD_BATCH && s->batch_err) {
+		/* The host refused a mapping: too many, or no memory. Begin again from nothing. */
+		s->batch_err = 0;
+		u->resync = false;
+		if (u->maps) {
+			STAT(u_evicted);
+			umap_drop(v, u);
+		}
+	}
+	return ok;
+}
