@@ -70,7 +70,8 @@ static void report(plugin_id id, void *arg)
 	(void)arg;
 	if (!f)
 		return;
-	fprintf(f, "kernel %" PRIu64 "\nuser %" PRIu64 "\npadding %" PRIu64 "\n", kernel_insns, user_insns, padding_insns);
+	fprintf(f, "kernel %" PRIu64 "\nuser %" PRIu64 "\npadding %" PRIu64 "\n", kernel_insns, user_insns,
+		padding_insns);
 	fclose(f);
 }
 

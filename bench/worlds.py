@@ -5,6 +5,7 @@ A session is one start of a world: it runs bench/session with a plan, and its co
 programs: a copy of one root file system as its disk, or natively the same files unpacked.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -93,6 +94,12 @@ class Place:
         if os.stat(self.state).st_uid != uid:
             raise SystemExit(f"bench: {self.state}: belongs to somebody else; remove it or set LOL_BENCH_STATE")
         self.uid = uid
+        # Disks are in use by one at a time. The lock ends with the process.
+        self.lock = os.open(self.state, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Missing(f"{self.state}: another run measures; wait for its end, or set LOL_BENCH_STATE") from None
         self.environment = {
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
             "HOME": self.state,
@@ -121,7 +128,8 @@ class Place:
         return subprocess.run(self.command(*words), check=False, stderr=subprocess.DEVNULL, cwd="/")
 
     def find_lol_run(self):
-        for name in (os.environ.get("LOL_RUN"), os.path.join(self.top, "build", "lol-run"), shutil.which("lol-run")):
+        for name in (os.environ.get("LOL_RUN"), os.path.join(self.top, "build", "lol-run"), shutil.which("lol-run"),
+                     f"/var/tmp/lol-{self.uid}/inst/bin/lol-run"):
             if name and os.access(name, os.X_OK):
                 return name
         return None
