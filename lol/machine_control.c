@@ -205,11 +205,43 @@ static void do_console(struct machine *m, struct control_client *c, const json_t
 
 /* ---- the rest ---- */
 
+static json_t *balloon_answer(struct machine *m)
+{
+	struct balloon_info info;
+	json_t *answer;
+
+	virtio_balloon_info(m->balloon, &info);
+	answer = json_pack("{s:I, s:I, s:I}", "size", info.used, "target", info.target, "returned", info.returned);
+	if (info.stats.age_ns == UINT64_MAX)
+		return answer;
+	json_object_set_new(answer, "age", json_real((double)info.stats.age_ns / 1e9));
+	if (info.stats.free != UINT64_MAX)
+		json_object_set_new(answer, "free", json_integer((json_int_t)info.stats.free));
+	if (info.stats.available != UINT64_MAX)
+		json_object_set_new(answer, "available", json_integer((json_int_t)info.stats.available));
+	return answer;
+}
+
 static void do_balloon(struct machine *m, struct control_client *c, const json_t *args)
 {
-	(void)m;
-	(void)args;
-	control_fail(c, "balloon: this VM has no balloon");
+	const json_t *size = json_object_get(args, "size");
+	json_int_t bytes = json_integer_value(size);
+	int ret = 0;
+
+	if (!m->balloon) {
+		control_fail(c, "balloon: this VM was started with --balloon off");
+		return;
+	}
+	if (size)
+		ret = bytes > 0 ? virtio_balloon_set_target(m->balloon, (uint64_t)bytes) : -ERANGE;
+	if (ret == -ERANGE)
+		control_fail(c, "balloon: the guest can use %llu to %llu MiB; give a size of these",
+			     (unsigned long long)(MIN(BALLOON_GUEST_MIN, m->ram.size) >> 20),
+			     (unsigned long long)(m->ram.size >> 20));
+	else if (ret)
+		control_fail(c, "balloon: the guest has no driver for it (yet); try again when it has booted");
+	else
+		control_answer(c, size ? NULL : balloon_answer(m));
 }
 
 static void do_disks(struct machine *m, struct control_client *c, const json_t *args)
