@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The network cards of a VM: which back-end, which address; and what the guest kernel is told about them. */
+/* The network cards of a VM: which back-end, which address; and what the guest kernel is told about them. Its vsock. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 #include "devices/net-tap.h"
 #include "devices/net-user.h"
 #include "devices/virtio-net.h"
+#include "devices/virtio-vsock.h"
 #include "machine_int.h"
 
 /* FNV-1a, 64 bits. */
@@ -64,6 +65,16 @@ static struct net_backend *open_backend(struct machine *m, const struct lol_net 
 	return net_user_open(m->loop, (uint16_t)net->mtu, forwards, net->nhostfwds, why);
 }
 
+static int vsock_create(struct machine *m, struct lol_error *err)
+{
+	struct virtio_env env = machine_device_env(m);
+	char why[DEVICE_ERR] = "";
+
+	if (!m->opts->vsock.path)
+		return 0;
+	return machine_attach(m, virtio_vsock_create(&env, m->opts->vsock.path, m->opts->vsock.cid, why), why, err);
+}
+
 int net_create(struct machine *m, struct lol_error *err)
 {
 	for (unsigned i = 0; i < m->opts->nnets; i++) {
@@ -86,7 +97,7 @@ int net_create(struct machine *m, struct lol_error *err)
 		if (ret)
 			return ret;
 	}
-	return 0;
+	return vsock_create(m, err);
 }
 
 /* COMMAND finds the network up: the kernel itself asks for an address, lol-init makes its name server known. */

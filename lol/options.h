@@ -4,7 +4,7 @@
  * possible without starting anything. man/lol-run.1 and man/lol.conf.5 are the prose to it.
  *
  *   options.c        the table of options, parsing, configuration file, defaults
- *   options_specs.c  values with an inner structure: sizes, --disk, --net, --share, --console, --gdb
+ *   options_specs.c  values with an inner structure: sizes, --disk, --net, --share, --console, --vsock, --gdb
  *   options_print.c  --help, --dry-run
  *
  * Functions that return int give 0 or a negative errno with *err filled. Nothing here prints to stderr or exits.
@@ -88,6 +88,13 @@ struct lol_gdb {
 	bool wait;     /* hold the guest before its first instruction */
 };
 
+#define LOL_VSOCK_CID_MIN 3u
+#define LOL_VSOCK_PATH_MAX 96 /* bytes: "_" and a port follow */
+struct lol_vsock {
+	char *path; /* NULL: none */
+	unsigned cid;
+};
+
 enum balloon_kind { BALLOON_ON, BALLOON_MANUAL, BALLOON_OFF }; /* MANUAL: without reports of free pages */
 
 enum handoff { HANDOFF_AUTO, HANDOFF_SPIN, HANDOFF_SLEEP };
@@ -106,6 +113,7 @@ struct lol_options {
 	uint64_t mem; /* bytes, a multiple of the page size */
 	unsigned cpus;
 	int verbosity; /* -1 quiet, 0, 1 and more: -v */
+	struct lol_vsock vsock;
 	enum balloon_kind balloon;
 	enum handoff handoff;
 	int spin_us; /* bound of a spin; -1: chosen by the handoff */
@@ -178,7 +186,8 @@ int set_disk(struct lol_options *opts, const char *value, struct lol_error *err)
 int set_net(struct lol_options *opts, const char *value, struct lol_error *err);
 int set_share(struct lol_options *opts, const char *value, struct lol_error *err);
 int set_console(struct lol_options *opts, const char *value, struct lol_error *err);
+int set_vsock(struct lol_options *opts, const char *value, struct lol_error *err);
 int set_gdb(struct lol_options *opts, const char *value, struct lol_error *err);
-void free_specs(struct lol_options *opts); /* what the five above have allocated */
+void free_specs(struct lol_options *opts); /* what the six above have allocated */
 
 #endif

@@ -131,6 +131,14 @@ static void share_spec(FILE *spec, const void *item)
 	fputs(share->ro ? ",ro" : "", spec);
 }
 
+static void vsock_spec(FILE *spec, const void *item)
+{
+	const struct lol_vsock *vsock = item;
+
+	add_part(spec, "", vsock->path);
+	fprintf(spec, ",cid=%u", vsock->cid);
+}
+
 static void print_spec(FILE *out, const char *option, void (*write)(FILE *, const void *), const void *item)
 {
 	char *text = NULL;
@@ -202,6 +210,8 @@ static void print_gdb(FILE *out, const struct lol_gdb *gdb)
 
 static void print_tuning(FILE *out, const struct lol_options *opts)
 {
+	if (opts->vsock.path)
+		print_spec(out, "--vsock", vsock_spec, &opts->vsock);
 	if (opts->balloon != BALLOON_ON)
 		fprintf(out, " --balloon %s", balloon_names[opts->balloon]);
 	fprintf(out, " --handoff %s", handoff_names[opts->handoff]);

@@ -392,6 +392,37 @@ int set_console(struct lol_options *opts, const char *value, struct lol_error *e
 	return 0;
 }
 
+/* ---- --vsock PATH[,cid=N] ---- */
+
+int set_vsock(struct lol_options *opts, const char *value, struct lol_error *err)
+{
+	struct lol_vsock vsock = {.cid = LOL_VSOCK_CID_MIN};
+	char *spec = strdup(value), *rest = spec;
+	int ret;
+
+	if (!spec)
+		return no_memory(err);
+	const char *path = next_item(&rest);
+	if (strlen(path) > LOL_VSOCK_PATH_MAX)
+		ret = lol_error(err, -ENAMETOOLONG, "the socket's path may have %d bytes here; choose a shorter one",
+				LOL_VSOCK_PATH_MAX);
+	else
+		ret = set_string(&vsock.path, path, "socket's path", err);
+	while (!ret && rest) {
+		const char *item = next_item(&rest), *cid = value_of(item, "cid");
+		ret = cid ? parse_number(cid, LOL_VSOCK_CID_MIN, UINT32_MAX - 1, &vsock.cid, err)
+			  : unknown_item(item, "a vsock is PATH[,cid=N]", err);
+	}
+	free(spec);
+	if (ret) {
+		free(vsock.path);
+		return ret;
+	}
+	free(opts->vsock.path);
+	opts->vsock = vsock;
+	return 0;
+}
+
 /* ---- --gdb[=PORT|unix:PATH] ---- */
 
 int set_gdb(struct lol_options *opts, const char *value, struct lol_error *err)
@@ -425,5 +456,6 @@ void free_specs(struct lol_options *opts)
 		free_share(&opts->shares[i]);
 	free(opts->console.path);
 	free(opts->gdb.path);
-	opts->console.path = opts->gdb.path = NULL;
+	free(opts->vsock.path);
+	opts->console.path = opts->gdb.path = opts->vsock.path = NULL;
 }

@@ -24,8 +24,10 @@ lol_devices_sources = \
 	lol/devices/virtio-mmio.c lol/devices/virtio-mmio.h \
 	lol/devices/virtio-net.c lol/devices/virtio-net.h \
 	lol/devices/virtio-rng.c lol/devices/virtio-rng.h \
+	lol/devices/virtio-vsock.c lol/devices/virtio-vsock.h \
 	lol/devices/virtio.c lol/devices/virtio.h \
 	lol/devices/virtqueue.c \
+	lol/devices/vsock-conn.c lol/devices/vsock-conn.h \
 	lol/command.c lol/command.h \
 	lol/loop.c lol/loop.h \
 	lol/outstream.c lol/outstream.h \

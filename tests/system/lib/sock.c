@@ -3,16 +3,18 @@
  * A small socket tool for guests and for the host's side of a test (static, so that it runs in any initrd):
  *
  *   sock udp-echo PORT            give each datagram back, until killed
- *   sock connect ADDRESS          stdin to the socket, the socket to stdout, until the other side ends
+ *   sock connect ADDRESS          stdin to the socket, the socket to stdout, until both have ended
  *   sock listen ADDRESS [COUNT]   "listening" to stderr, then the same with the first connection; with COUNT: echo for so many,
  *                                 all at once
  *
  * ADDRESS: vsock:CID:PORT, unix:PATH
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/vm_sockets.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,30 +66,44 @@ static void put(int fd, const char *bytes, ssize_t n)
 	}
 }
 
+/* stdin goes out only as the socket takes it: both sides may send more than the buffers between them hold. */
 static void relay(int fd)
 {
-	static char bytes[65536];
-	struct pollfd p[2] = {{.fd = 0, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+	static char in[65536], out[65536];
+	size_t at = 0, len = 0;
+	bool ended = false, other_ended = false;
 
-	for (;;) {
+	signal(SIGPIPE, SIG_IGN);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	while (!other_ended || !ended || len) {
+		struct pollfd p[2] = {{.fd = len || ended ? -1 : 0, .events = POLLIN},
+				      {.fd = fd, .events = (other_ended ? 0 : POLLIN) | (len ? POLLOUT : 0)}};
 		if (poll(p, 2, -1) < 0)
 			die("poll");
 		if (p[0].revents) {
-			ssize_t n = read(0, bytes, sizeof(bytes));
-			if (n > 0) {
-				put(fd, bytes, n);
-			} else {
+			ssize_t n = read(0, out, sizeof(out));
+			at = 0;
+			len = n > 0 ? (size_t)n : 0;
+			ended = n <= 0;
+			if (ended)
 				shutdown(fd, SHUT_WR);
-				p[0].fd = -1;
-			}
 		}
-		if (p[1].revents) {
-			ssize_t n = read(fd, bytes, sizeof(bytes));
-			if (n < 0)
-				die("read");
-			if (!n)
+		if (len && p[1].revents & (POLLOUT | POLLHUP | POLLERR)) {
+			ssize_t n = write(fd, out + at, len);
+			if (n < 0 && errno == EPIPE)
 				return;
-			put(1, bytes, n);
+			if (n < 0 && errno != EAGAIN)
+				die("write");
+			at += n > 0 ? (size_t)n : 0;
+			len -= n > 0 ? (size_t)n : 0;
+		}
+		if (p[1].revents & (POLLIN | POLLHUP | POLLERR)) {
+			ssize_t n = read(fd, in, sizeof(in));
+			if (n < 0 && errno != EAGAIN)
+				die("read");
+			other_ended |= !n;
+			if (n > 0)
+				put(1, in, n);
 		}
 	}
 }
