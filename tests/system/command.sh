@@ -34,9 +34,13 @@ expect_output $'0\n/\nstarted'
 
 # A signal to lol-run is one for the command.
 for signal in TERM INT; do
-	timeout -s "$signal" -k 30 --preserve-status 8 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$(shell_initrd)" -- \
+	env --default-signal=TERM,INT timeout -k 10 100 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$(shell_initrd)" -- \
 		sh -c 'trap "echo got it; exit 9" '"$signal"'; echo ready; while :; do sleep 0.1; done' \
-		>"$CONSOLE" 2>"$ERRORS" </dev/null
+		>"$CONSOLE" 2>"$ERRORS" </dev/null &
+	timer=$!
+	wait_for_text 60 ready "$CONSOLE"
+	pkill "-$signal" -P "$timer"
+	wait "$timer"
 	STATUS=$?
 	expect_status 9
 	expect "got it"

@@ -69,10 +69,7 @@ for signal in TERM INT HUP; do
 	wait "$pid"
 	STATUS=$?
 	expect_status $((128 + $(kill -l "$signal")))
-	sleep 0.3
-	for p in "${pids[@]}"; do
-		! alive "$p" || fail "process $p is left after SIG$signal"
-	done
+	none_left "${pids[@]}"
 	nothing_left "SIG$signal"
 done
 echo passed

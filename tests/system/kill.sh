@@ -54,10 +54,7 @@ for ((round = 1; round <= rounds; round++)); do
 	{ wait "$pid"; } 2>/dev/null
 	status=$?
 	[ "$status" != 0 ] || fail "round $round: killed, but the status is 0"
-	sleep 0.5
-	for p in "${pids[@]}"; do
-		! alive "$p" || fail "round $round: $want killed, process $p ($(cat "/proc/$p/comm")) is left"
-	done
+	none_left "${pids[@]}"
 	last=$(grep -a '^committed [0-9]*$' out | tail -n 1 | cut -d' ' -f2)
 	[ -z "$last" ] || committed=$last
 	# As after a power cut: replay the journal on a copy, then nothing may be wrong.

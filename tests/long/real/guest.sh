@@ -23,6 +23,7 @@ check() {
 		FAILURES=$((FAILURES + 1))
 		printf 'FAIL %s: status %d after %d s\n' "$name" $status $((SECONDS - start))
 		tail -n "${TAIL:-25}" "/tmp/log/$name" | sed 's/^/    /'
+		dmesg | tail -n 3 | sed 's/^/    kernel: /'
 	fi
 }
 

@@ -89,7 +89,7 @@ alive() {
 none_left() {
 	local pid i
 	for pid in "$@"; do
-		for ((i = 0; i < 100; i++)); do
+		for ((i = 0; i < 200; i++)); do
 			alive "$pid" || break
 			sleep 0.1
 		done
