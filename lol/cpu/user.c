@@ -323,6 +323,11 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g, struc
 		return false;
 	if (trapno == VEC_BP && debug_user_break(v, g))
 		return false;
+	/* A jump to an instruction that a rewritten system call has displaced. */
+	if ((trapno == VEC_UD || trapno == VEC_GP) && upatch_to_host(u, s->regs[UR_RIP]) != s->regs[UR_RIP]) {
+		STAT(u_displaced);
+		return false;
+	}
 	deliver_exception(v, u, g, trapno, error);
 	return true;
 }

@@ -5,7 +5,7 @@
  * A host signal costs 1.6 us, a jump into the stub 15 ns.  So the first system call of a
  * site makes K copy its page, put
  *
- *     jmp *TABLE(i)          ff 24 25 disp32, 7 bytes
+ *     jmp *TABLE(i)          ff 24 e5 disp32, 7 bytes
  *
  * over the site in the copy, and map the copy in place of the page, in U's only and only
  * where the guest's page table forbids writing.  The guest's own page stays as it is: reads
@@ -17,12 +17,23 @@
  * so one copy serves all: K keeps for each U where it is mapped (once at most), and tells U
  * by a word in its slice where a trampoline leads back to.
  *
- * Two forms are taken; the window must lie in one page, and no direct jump of the page may
- * lead to the middle of it:
+ * Two forms are taken; the window must lie in one page:
  *
  *   AFTER   syscall; some instructions    these move into the trampoline; at least 5 bytes,
  *                                         mostly cmp $-4095, %rax
  *   BEFORE  mov $nr, %eax; syscall        the mov moves into the trampoline
+ *
+ * A program may jump to an instruction that has moved: a loop that tries again, a cold part
+ * of the function megabytes away, a table of jumps. No search finds all of these, so each
+ * byte of the window at which an instruction began is one that traps, and K goes on in the
+ * trampoline. With the jump's first byte at 0:
+ *
+ *   2      e5, in: the scale bits of an address without index are free
+ *   3      60 (pusha) in some entries of the table
+ *   4      one of bad_opcode[] in some rows of the table
+ *   5      06 (push es), see UPATCH_BASE
+ *   6      00: no
+ *   7...   f4, hlt
  *
  * rt_sigreturn is left alone: unwinders recognise a signal frame by the bytes at its return
  * address.
@@ -47,14 +58,17 @@
 #define NONE 0xffffu
 
 enum form { AFTER, BEFORE };
+enum entry { ENTRY_ANY = 0, ENTRY_3 = 1, ENTRY_4 = 2 }; /* bytes of the address that must trap, as bits */
 
 static struct site {
 	uint16_t copy, off; /* of the window in the page */
 	uint16_t next;      /* of the same copy, or NONE */
 	uint8_t form;
-	uint8_t moved; /* AFTER: bytes behind the syscall that stand in the trampoline */
-} site[SITES];
-static unsigned nsites;
+	uint8_t moved;   /* AFTER: bytes behind the syscall that stand in the trampoline */
+	uint32_t starts; /* bit n: an instruction began at byte n of the window */
+	bool used;
+} site[SITES];                /* by entry of the table */
+static unsigned free_from[4]; /* by enum entry */
 
 static struct copy {
 	gpa_t gpa;
@@ -67,8 +81,8 @@ static unsigned ncopies;
 static uint8_t *area;
 static uint8_t *originals;
 static uint16_t *copy_of_page; /* by page of RAM: number of its newest copy + 1 */
-static uint16_t *writers;       /* by page of RAM: mappings of U's that can be written through */
-static gva_t (*where)[COPIES];  /* by slot of the U */
+static uint16_t *writers;      /* by page of RAM: mappings of U's that can be written through */
+static gva_t (*where)[COPIES]; /* by slot of the U */
 
 #define AREA_TRAMPS PATCH_TABLE_SIZE
 #define AREA_COPIES (PATCH_TABLE_SIZE + SITES * TRAMP_SIZE)
@@ -171,51 +185,111 @@ uint64_t upatch_copy(struct uproc *u, gva_t va, gpa_t gpa)
 /* ---- sites ---- */
 
 #define MOVED_MAX 24u
+#define JUMP 7u /* bytes */
 
-/*
- * Does a direct jump or call of the page lead to a byte of (from, to)? The page is read from its start; where that is
- * inside an instruction, x86 code falls into step within a few.
- */
-static bool jumped_into(const uint8_t *page, unsigned from, unsigned to)
+/* Opcodes that 64-bit mode does not have, or not for user code, whatever follows; as the second byte of a table address. */
+static const uint8_t bad_opcode[] = {0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f,
+				     0x37, 0x3f, 0x60, 0x61, 0x6c, 0x6d, 0x6e, 0x6f};
+
+static unsigned entry_class(unsigned n)
 {
-	for (unsigned at = 0; at < PAGE_SIZE;) {
-		int64_t target = 0;
-		unsigned len = branch_length(page + at, PAGE_SIZE - at, &target);
-		if (target && target + at > from && target + at < to)
-			return true;
-		at += len;
-	}
-	return false;
+	unsigned class = n % 32 == 0x60 / 8 ? ENTRY_3 : 0;
+
+	for (unsigned i = 0; i < sizeof(bad_opcode); i++)
+		if (n / 32 == bad_opcode[i])
+			class |= ENTRY_4;
+	return class;
 }
 
-/* Bytes of the instructions behind the syscall at off that can move, at least 5; 0: they cannot. */
-static unsigned movable(const uint8_t *page, unsigned off)
+/* A free entry of the table with these bytes trapping, SITES: none. The rare kinds are kept for who needs them. */
+static unsigned find_entry(unsigned class)
+{
+	for (unsigned *n = &free_from[class]; *n < SITES; ++*n)
+		if (!site[*n].used && entry_class(*n) == class)
+			return *n;
+	for (unsigned more = class + 1; more <= (ENTRY_3 | ENTRY_4); more++)
+		if ((more & class) == class && find_entry(more) < SITES)
+			return find_entry(more);
+	return SITES;
+}
+
+/*
+ * Where do the instructions before off begin? The page is read from its start; where that is inside an instruction, x86
+ * code falls into step within a few. True: one begins at off - 5.
+ */
+static bool mov_before(const uint8_t *page, unsigned off)
+{
+	unsigned at = 0;
+
+	if (off < 5 || page[off - 5] != 0xb8)
+		return false;
+	while (at < off - 5) {
+		int64_t target;
+		at += branch_length(page + at, PAGE_SIZE - at, &target);
+	}
+	return at == off - 5;
+}
+
+/* Bytes of the instructions behind the syscall at off that can move, at least 5; 0: they cannot. Sets s->starts. */
+static unsigned movable(const uint8_t *page, unsigned off, struct site *s)
 {
 	unsigned n = 0;
 
-	while (n < 5) {
+	while (n < JUMP - 2) {
 		unsigned at = off + 2 + n, len = at < PAGE_SIZE ? plain_length(page + at, PAGE_SIZE - at) : 0;
-		if (!len)
+		if (!len || 2 + n == 6)
 			return 0;
+		s->starts |= 1u << (2 + n);
 		n += len;
 	}
 	return n <= MOVED_MAX ? n : 0;
 }
 
-/* The form in which the syscall at offset off can be taken. False: in none. */
-static bool choose_form(const uint8_t *page, unsigned off, struct site *s)
+static unsigned window_size(const struct site *s)
 {
-	unsigned n = movable(page, off);
+	return s->form == AFTER ? 2u + s->moved : JUMP;
+}
 
-	if (n && !jumped_into(page, off, off + 2 + n)) {
-		*s = (struct site){.off = (uint16_t)off, .form = AFTER, .moved = (uint8_t)n};
+/* Windows of one copy must not overlap. */
+static bool fits(const struct copy *c, const struct site *s)
+{
+	for (unsigned n = c ? c->sites : NONE; n != NONE; n = site[n].next)
+		if (s->off < site[n].off + window_size(&site[n]) && site[n].off < s->off + window_size(s))
+			return false;
+	return true;
+}
+
+/* The form in which the syscall at offset off can be taken, and the entry for it. False: in none. */
+static bool choose_form(const struct copy *c, const uint8_t *page, unsigned off, struct site *s, unsigned *entry)
+{
+	*s = (struct site){.off = (uint16_t)off, .form = AFTER, .used = true};
+	s->moved = (uint8_t)movable(page, off, s);
+	*entry = s->moved ? find_entry((s->starts & 8 ? ENTRY_3 : 0) | (s->starts & 16 ? ENTRY_4 : 0)) : SITES;
+	if (*entry < SITES && fits(c, s))
 		return true;
-	}
-	if (off >= 5 && page[off - 5] == 0xb8 && !jumped_into(page, off - 5, off + 2)) {
-		*s = (struct site){.off = (uint16_t)(off - 5), .form = BEFORE};
-		return true;
-	}
-	return false;
+	*s = (struct site){.off = (uint16_t)(off - 5), .form = BEFORE, .starts = 1u << 5, .used = true};
+	*entry = find_entry(ENTRY_ANY);
+	return *entry < SITES && mov_before(page, off) && fits(c, s);
+}
+
+/*
+ * Put the jump into the copy. Other U's may run there now: first every place where an instruction begins becomes one that
+ * traps, then the rest, and at last the first two bytes, which replace an instruction, at once.
+ */
+static void write_jump(volatile uint8_t *to, const struct site *s, unsigned entry)
+{
+	uint8_t bytes[2 + MOVED_MAX];
+	uint32_t address = (uint32_t)(UPATCH_BASE + entry * 8);
+
+	__builtin_memset(bytes, 0xf4, sizeof(bytes));
+	__builtin_memcpy(bytes, "\xff\x24\xe5", 3);
+	__builtin_memcpy(bytes + 3, &address, 4);
+	for (unsigned i = 2; i < window_size(s); i++)
+		if (s->starts & 1u << i)
+			to[i] = bytes[i];
+	for (unsigned i = 2; i < window_size(s); i++)
+		to[i] = bytes[i];
+	*(volatile uint16_t *)to = 0x24ff;
 }
 
 static uint8_t *put(uint8_t *p, const void *bytes, unsigned n)
@@ -278,7 +352,7 @@ void upatch_site(struct vcpu *v, struct uproc *u, gva_t va)
 	struct walk w;
 	struct site s;
 
-	if (va >= K_USER_END || u->stepping || nsites == SITES || !pt_walk(v->cr3, va, &w) || !w.user || w.writable || w.nx)
+	if (va >= K_USER_END || u->stepping || !pt_walk(v->cr3, va, &w) || !w.user || w.writable || w.nx)
 		return;
 	const uint8_t *page = ram_ptr(&ram, w.gpa & PAGE_MASK, PAGE_SIZE);
 	unsigned off = va & (PAGE_SIZE - 1);
@@ -288,23 +362,17 @@ void upatch_site(struct vcpu *v, struct uproc *u, gva_t va)
 	if (c && copy_bytes(c)[off] != page[off])
 		return; /* done before; this U has the page elsewhere too, or had it mapped before */
 	vector_registers_save();
-	bool ok = choose_form(page, off, &s);
+	unsigned n;
+	bool ok = choose_form(c, page, off, &s, &n);
 	vector_registers_restore();
 	if (!ok || (!c && !(c = make_copy(w.gpa, page))))
 		return;
-	unsigned n = nsites++;
 	s.copy = (uint16_t)(c - copy);
 	s.next = c->sites;
-	c->sites = (uint16_t)n;
 	site[n] = s;
 	write_trampoline(n, page + s.off);
-	/* Other U's may run in this page now: the jump's last bytes first, its first two, which replace the syscall, at once. */
-	uint32_t entry = (uint32_t)(UPATCH_BASE + n * 8);
-	volatile uint8_t *to = copy_bytes(c) + s.off;
-	for (int i = 3; i >= 0; i--)
-		to[3 + i] = (uint8_t)(entry >> (8 * i));
-	to[2] = 0x25;
-	*(volatile uint16_t *)to = 0x24ff;
+	c->sites = (uint16_t)n;
+	write_jump(copy_bytes(c) + s.off, &s, n);
 	STAT(u_sites);
 	umap_forget_page(v, u, va); /* the next touch maps the copy */
 }
@@ -313,7 +381,7 @@ void upatch_site(struct vcpu *v, struct uproc *u, gva_t va)
 
 gva_t upatch_return(struct uproc *u, uint64_t id)
 {
-	if (id >= nsites || !where[u->slot][site[id].copy])
+	if (id >= SITES || !site[id].used || !where[u->slot][site[id].copy])
 		return 0;
 	return where[u->slot][site[id].copy] + site[id].off + (site[id].form == AFTER ? 2 : 7);
 }
@@ -323,7 +391,8 @@ gva_t upatch_to_guest(struct uproc *u, gva_t rip)
 	uint64_t off = rip - (UPATCH_BASE + AREA_TRAMPS);
 	unsigned n = (unsigned)(off / TRAMP_SIZE), at = off % TRAMP_SIZE;
 
-	if (rip < UPATCH_BASE + AREA_TRAMPS || off >= nsites * TRAMP_SIZE || !where[u->slot][site[n].copy])
+	if (rip < UPATCH_BASE + AREA_TRAMPS || off >= SITES * TRAMP_SIZE || !site[n].used ||
+	    !where[u->slot][site[n].copy])
 		return rip;
 	gva_t start = where[u->slot][site[n].copy] + site[n].off;
 	if (site[n].form == AFTER)

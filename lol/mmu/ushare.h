@@ -30,11 +30,14 @@
 
 #define U_FD_RAM 3
 
-/* The low window of a U: table and trampolines of rewritten system calls (upatch.c), read-only. */
-#define UPATCH_BASE 0x20000
-#define UPATCH_WINDOW 0x60000
+/*
+ * The low window of a U: table and trampolines of rewritten system calls (upatch.c), read-only. The table's addresses are
+ * part of the code that is put over a site: their third byte, 06, must be an opcode that 64-bit mode does not have.
+ */
+#define UPATCH_BASE 0x60000
+#define UPATCH_WINDOW 0x58000
 #define PATCH_TABLE_SIZE 0x8000
-#define USHARE_LOW 0x1f000 /* the slice's first page once more, where trampolines reach it */
+#define USHARE_LOW 0x5f000 /* the slice's first page once more, where trampolines reach it */
 #define USTUB_SYSCALL (USTUB_BASE + 8) /* entry of the stub from trampolines */
 
 /* turn */

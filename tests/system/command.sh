@@ -34,6 +34,7 @@ expect_output $'0\n/\nstarted'
 
 # A signal to lol-run is one for the command.
 for signal in TERM INT; do
+	: >"$CONSOLE"
 	env --default-signal=TERM,INT timeout -k 10 100 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$(shell_initrd)" -- \
 		sh -c 'trap "echo got it; exit 9" '"$signal"'; echo ready; while :; do sleep 0.1; done' \
 		>"$CONSOLE" 2>"$ERRORS" </dev/null &
