@@ -27,9 +27,10 @@
 #define SHARE_ONE 1024      /* shares of waits, in 1/1024; each wait counts 1/32 */
 #define LONG_HOME 300       /* so many long waits: come home */
 #define LONG_AWAY 100       /* so few: spin again */
-#define CHECK_US 4000       /* how often the scheduler is asked */
+#define CHECK_US 20000      /* how often the scheduler is asked: some time slices, or one turn of a neighbour looks like more */
+#define WAKE_NS 50000       /* what a wake-up from afar takes also counts as having been ready */
 #define COMPETITOR_SHIFT 2  /* K was kept waiting for more than a quarter of the time */
-#define BACKOFF_MIN_US 5000
+#define BACKOFF_MIN_US 20000
 #define BACKOFF_MAX_US 500000
 
 static uint64_t us(uint64_t n)
@@ -82,11 +83,13 @@ static uint64_t kept_waiting(const struct handoff *h)
 static void look_at_scheduler(struct vcpu *v, uint64_t now)
 {
 	struct handoff *h = &v->handoff;
-	uint64_t waited = kept_waiting(h), ns = (waited - h->waited) * tsc_khz / 1000000, passed = now - h->checked;
+	uint64_t waited = kept_waiting(h), ns = waited - h->waited, passed = now - h->checked, wakes = h->sleeps * (uint64_t)WAKE_NS;
 
 	h->waited = waited;
 	h->checked = now;
+	h->sleeps = 0;
 	h->check_at = now + us(CHECK_US);
+	ns = ns > wakes ? (ns - wakes) * tsc_khz / 1000000 : 0;
 	if (h->home || !passed)
 		return;
 	if (ns > passed >> COMPETITOR_SHIFT) {
@@ -115,6 +118,7 @@ static void review(struct vcpu *v, bool was_long)
 		move(v, false);
 		h->waited = kept_waiting(h);
 		h->checked = now;
+		h->sleeps = 0;
 		h->check_at = now + us(CHECK_US);
 	}
 }
@@ -148,6 +152,7 @@ static bool wait_turn(struct vcpu *v, struct ushare *s, unsigned ops)
 		uint64_t start = rdtsc();
 		while (!over(s)) {
 			STAT(k_sleeps);
+			v->handoff.sleeps++;
 			atomic_store(&s->k_sleeps, 1);
 			/* The time-out only matters when guest code scribbles over k_sleeps. */
 			struct timespec ts = {0, 100000000};

@@ -118,7 +118,7 @@ struct step {
 struct handoff {
 	bool home;          /* on the CPU of its U's */
 	int32_t long_share; /* of the waits that were longer than a spin */
-	uint32_t waits;
+	uint32_t waits, sleeps;
 	uint64_t home_until, backoff;
 	uint64_t check_at, checked, waited; /* waited: ns, as the scheduler says */
 	int schedstat;      /* descriptor, -1: none */
