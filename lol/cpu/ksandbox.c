@@ -20,9 +20,10 @@ static int allow(scmp_filter_ctx c, int nr)
 
 const char *ksandbox_enter(void)
 {
+	/* restart_syscall: the host itself goes on so with a wait that has a time-out, after a stop (job control, tracer, freezer). */
 	static const int plain[] = {SCMP_SYS(munmap), SCMP_SYS(mprotect), SCMP_SYS(futex), SCMP_SYS(timer_settime), SCMP_SYS(rt_sigreturn),
 				    SCMP_SYS(pidfd_send_signal), SCMP_SYS(close), SCMP_SYS(getrandom), SCMP_SYS(exit_group),
-				    SCMP_SYS(exit), SCMP_SYS(getpid), SCMP_SYS(sched_yield)};
+				    SCMP_SYS(exit), SCMP_SYS(getpid), SCMP_SYS(sched_yield), SCMP_SYS(restart_syscall)};
 	scmp_filter_ctx c = seccomp_init(SCMP_ACT_TRAP);
 	int err = c ? 0 : -1;
 
