@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include "devices/byte-ring.h"
 #include "kdebug.h"
+#include "ram.h"
 #include "types.h"
 #include "vstate.h"
 
@@ -34,7 +35,7 @@
 #define PATCH_AREA (8ull << 20)
 
 /* File descriptors that K and the zygote inherit, by number. */
-enum { FD_RAM = 3, FD_CTL = 4, FD_USHARE = 5, FD_DOORBELL = 6, FD_ZYGOTE = 7, FD_MONITOR = 8, FD_K_EXE = 9, FD_K_SOCK = 10 };
+enum { FD_RAM = 3, FD_CTL = 4, FD_USHARE = 5, FD_DOORBELL = 6, FD_ZYGOTE = 7, FD_MONITOR = 8, FD_K_EXE = 9, FD_K_SOCK = 10, FD_PMEM = 11 /* RAM_PMEM_MAX of them, /dev/null where there is none */ };
 
 /* What K must know about the loaded kernel; addresses are those under LoL (gva in K), 0 = has no such symbol. */
 struct kboot {
@@ -45,6 +46,7 @@ struct kboot {
 	gpa_t level3_kernel_pgt, level2_fixmap_pgt;
 	gva_t copy_from_user[2], copy_to_user[2]; /* [start, end) of the symbols */
 	gva_t nofault[5][2]; /* labelled as user accesses, but both operands are the kernel's */
+	gva_t nontemporal[2]; /* copies from user memory; that its stores are labelled too is for machine checks */
 	gva_t csum_copy[2];  /* csum_partial_copy_generic: a user address only when called from one of the next two */
 	gva_t csum_from_user[2], csum_to_user[2];
 	gva_t sigframe_save[2], sigframe_restore[2]; /* the functions that save and restore vector state in user memory */
@@ -89,6 +91,8 @@ struct kstats {
 struct kctl {
 	/* [M], before K starts */
 	uint64_t ram_size, ram_low;
+	struct ram_pmem pmem[RAM_PMEM_MAX];
+	uint32_t npmem;
 	uint32_t ncpus, tsc_khz;
 	uint32_t spin_us;     /* bound of a spin in a hand-over; 0: never spin */
 	int32_t k_cpu, u_cpu; /* host CPUs for the two sides of vCPU 0, -1: anywhere */

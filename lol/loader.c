@@ -367,6 +367,8 @@ static int read_facts(struct image *im, struct kboot *b)
 		{"strncpy_from_kernel_nofault", &b->nofault[2][0], &b->nofault[2][1], false},
 		{"copy_mc_enhanced_fast_string", &b->nofault[3][0], &b->nofault[3][1], false},
 		{"copy_mc_fragile", &b->nofault[4][0], &b->nofault[4][1], false},
+		{"copy_to_nontemporal", &b->nontemporal[0], &b->nontemporal[1], false},
+		{"__copy_user_nocache", &b->nontemporal[0], &b->nontemporal[1], false}, /* its older name */
 		{"copy_fpstate_to_sigframe", &b->sigframe_save[0], &b->sigframe_save[1], true},
 		{"__fpu_restore_sig", &b->sigframe_restore[0], &b->sigframe_restore[1], true},
 		{"__start___ex_table", &b->ex_table, NULL, false},

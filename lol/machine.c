@@ -183,7 +183,16 @@ static int make_memory(struct machine *m, struct lol_error *err)
 	if (m->ram_fd < 0 || m->ctl_fd < 0 || m->ushare_fd < 0 || m->doorbell < 0)
 		return lol_error(err, -errno, "guest memory: %s; LoL needs memfd_create and %llu MiB", strerror(errno), (unsigned long long)(mem >> 20));
 	m->ram = (struct guest_ram){.size = mem, .low = MIN(mem, RAM_LOW_MAX), .fd = m->ram_fd};
-	m->ram.base = mmap(NULL, mem, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->ram_fd, 0);
+	int ret = pmem_open(m, err);
+	if (ret)
+		return ret;
+	m->ram.base = mmap(NULL, ram_span(&m->ram), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (m->ram.base != MAP_FAILED && (mmap(m->ram.base, mem, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, m->ram_fd, 0) ==
+						  MAP_FAILED ||
+					  !pmem_map(m))) {
+		munmap(m->ram.base, ram_span(&m->ram));
+		m->ram.base = MAP_FAILED;
+	}
 	m->ctl = mmap(NULL, sizeof(struct kctl), PROT_READ | PROT_WRITE, MAP_SHARED, m->ctl_fd, 0);
 	if (m->ram.base == MAP_FAILED || m->ctl == MAP_FAILED)
 		return lol_error(err, -ENOMEM, "guest memory: %llu MiB cannot be mapped; use a smaller --mem", (unsigned long long)(mem >> 20));
@@ -355,6 +364,8 @@ static int start(struct machine *m, struct lol_error *err)
 	m->boot = m->ctl->boot;
 	m->ctl->ram_size = m->ram.size;
 	m->ctl->ram_low = m->ram.low;
+	m->ctl->npmem = m->ram.npmem;
+	memcpy(m->ctl->pmem, m->ram.pmem, sizeof(m->ctl->pmem));
 	m->ctl->ncpus = m->ctl_cpus = 1;
 	m->ctl->ndevices = m->ndevices;
 	m->ctl->verbose = m->opts->verbosity > 0 ? (uint32_t)m->opts->verbosity : 0;
@@ -362,7 +373,7 @@ static int start(struct machine *m, struct lol_error *err)
 		return ret;
 	handoff_choose(m);
 	m->ctl->tsc_khz = tsc_khz(tsc0, ns0);
-	if ((ret = spawn_start(&m->spawn, m->ram_fd, m->ctl_fd, m->ushare_fd, m->doorbell, err)))
+	if ((ret = spawn_start(&m->spawn, m->ram_fd, m->ctl_fd, m->ushare_fd, m->doorbell, m->pmem_fd, err)))
 		return ret;
 	if (!m->spawn.isolated && m->opts->verbosity > 0)
 		fprintf(stderr, "lol-run: user namespaces: the host forbids them; the guest runs behind its seccomp filters alone\n");
@@ -395,7 +406,7 @@ static void take_apart(struct machine *m)
 	if (m->ctl && m->ctl != MAP_FAILED)
 		munmap(m->ctl, sizeof(*m->ctl));
 	if (m->ram.base && m->ram.base != MAP_FAILED)
-		munmap(m->ram.base, m->ram.size);
+		munmap(m->ram.base, ram_span(&m->ram));
 	int fds[] = {m->ram_fd, m->ctl_fd, m->ushare_fd, m->doorbell, m->k_pidfd};
 	for (unsigned i = 0; i < ARRAY_LEN(fds); i++)
 		if (fds[i] >= 0)
@@ -456,7 +467,7 @@ static void dump_at_end(struct machine *m, int how)
 static int run_once(const struct lol_options *opts, struct session *session)
 {
 	struct machine m = {.opts = opts, .session = session, .stop_timer = -1, .ram_fd = -1, .ctl_fd = -1, .ushare_fd = -1, .doorbell = -1, .k_pidfd = -1,
-			    .spawn = {.zygote = -1, .monitor_sock = -1}};
+			    .pmem_fd = {-1, -1, -1, -1}, .spawn = {.zygote = -1, .monitor_sock = -1}};
 	struct lol_error err;
 	int status;
 

@@ -258,7 +258,7 @@ static void do_disks(struct machine *m, struct control_client *c, const json_t *
 	for (unsigned i = 0; i < m->ndisks; i++)
 		json_array_append_new(list, json_pack("{s:s%, s:I}", "file", m->opts->disks[i].path,
 						      strlen(m->opts->disks[i].path), "size",
-						      (json_int_t)virtio_blk_bytes(m->disks[i])));
+						      (json_int_t)disk_bytes(m, i)));
 	control_answer(c, json_pack("{s:o}", "disks", list));
 }
 

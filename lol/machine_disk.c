@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* --disk: raw files and block devices are opened here, other formats get a server of their own (storage.h). */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include "devices/blk-image.h"
 #include "devices/blk-nbd.h"
+#include "devices/virtio-pmem.h"
 #include "machine_int.h"
 
 /* The disk's server and the connection to it. */
@@ -21,13 +26,89 @@ static int connect_storage(struct machine *m, struct storage *s, const struct lo
 	return *nbd ? 0 : storage_error(s, disk, why, err);
 }
 
+/* ---- persistent memory ---- */
+
+static int open_one(struct machine *m, const struct lol_disk *d, struct lol_error *err)
+{
+	struct guest_ram *ram = &m->ram;
+	struct ram_pmem *p = &ram->pmem[ram->npmem];
+	struct blk_image image;
+	char why[DEVICE_ERR] = "";
+	int ret;
+
+	if (ram->npmem == RAM_PMEM_MAX)
+		return lol_error(err, -ENOSPC, "disk %.600s: there are %u with ',pmem' already; this is the limit",
+				 d->path, RAM_PMEM_MAX);
+	if ((ret = blk_image_open(&image, d->path, d->ro, false, why)))
+		return lol_error(err, ret, "%s", why);
+	m->pmem_fd[ram->npmem] = image.fd; /* with its lock */
+	uint64_t size = image.sectors << SECTOR_SHIFT;
+	if (size % RAM_PMEM_UNIT)
+		return lol_error(
+			err, -EINVAL,
+			"disk %.600s: the size of persistent memory is a multiple of 2 MiB; round up with 'truncate -s %%2M FILE'",
+			d->path);
+	/* Guest programs run from there. */
+	void *test = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, image.fd, 0);
+	if (test == MAP_FAILED)
+		return lol_error(
+			err, -errno,
+			"disk %.600s: cannot be mapped executable: %s; is it on a file system mounted noexec? leave ',pmem' out",
+			d->path, strerror(errno));
+	munmap(test, PAGE_SIZE);
+	p->gpa = ram->npmem ? ALIGN_UP(p[-1].gpa + p[-1].size, RAM_PMEM_ALIGN) : ram_pmem_base(ram);
+	p->size = size;
+	p->ro = d->ro;
+	ram->npmem++;
+	return 0;
+}
+
+int pmem_open(struct machine *m, struct lol_error *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; !ret && i < m->opts->ndisks; i++)
+		if (m->opts->disks[i].pmem)
+			ret = open_one(m, &m->opts->disks[i], err);
+	return ret;
+}
+
+bool pmem_map(struct machine *m)
+{
+	for (unsigned i = 0; i < m->ram.npmem; i++) {
+		const struct ram_pmem *p = &m->ram.pmem[i];
+		if (mmap(m->ram.base + p->gpa, p->size, PROT_READ | (p->ro ? 0 : PROT_WRITE), MAP_SHARED | MAP_FIXED,
+			 m->pmem_fd[i], 0) == MAP_FAILED)
+			return false;
+	}
+	return true;
+}
+
+static int create_pmem(struct machine *m, const struct lol_disk *d, unsigned n, struct lol_error *err)
+{
+	const struct ram_pmem *p = &m->ram.pmem[n];
+	struct pmem_config c = {.path = d->path, .fd = m->pmem_fd[n], .gpa = p->gpa, .size = p->size, .ro = p->ro};
+	struct virtio_env env = machine_device_env(m);
+	char why[DEVICE_ERR] = "";
+
+	return machine_attach(m, virtio_pmem_create(&env, &c, why), why, err);
+}
+
+/* ---- all of them ---- */
+
 int disks_create(struct machine *m, struct lol_error *err)
 {
 	for (unsigned i = 0; i < m->opts->ndisks; i++)
 		m->storages[i] = (struct storage){.pid = -1, .fd = -1, .errors = -1};
 	m->ndisks = m->opts->ndisks;
-	for (unsigned i = 0; i < m->ndisks; i++) {
+	for (unsigned i = 0, pmems = 0; i < m->ndisks; i++) {
 		const struct lol_disk *d = &m->opts->disks[i];
+		if (d->pmem) {
+			int r = create_pmem(m, d, pmems++, err);
+			if (r)
+				return r;
+			continue;
+		}
 		struct blk_config c = {
 			.path = d->cow ? d->cow : d->path, .serial = d->serial, .ro = d->ro, .snapshot = d->snapshot};
 		struct virtio_env env = machine_device_env(m);
@@ -58,8 +139,30 @@ int disks_resize(struct machine *m, struct lol_error *err)
 	return ret;
 }
 
+uint64_t disk_bytes(const struct machine *m, unsigned disk)
+{
+	unsigned n = 0;
+
+	if (m->disks[disk])
+		return virtio_blk_bytes(m->disks[disk]);
+	for (unsigned i = 0; i < disk; i++)
+		n += m->opts->disks[i].pmem;
+	return m->ram.pmem[n].size;
+}
+
+/* What lol-init is told: the driver of persistent memory has no way to hear that it is not to be written. */
+void disks_setup(const struct machine *m, FILE *out)
+{
+	for (unsigned i = 0; i < m->ram.npmem; i++)
+		if (m->ram.pmem[i].ro)
+			fprintf(out, "readonly /dev/pmem%u\n", i);
+}
+
 void disks_destroy(struct machine *m)
 {
 	for (unsigned i = 0; i < m->ndisks; i++)
 		storage_stop(&m->storages[i]);
+	for (unsigned i = 0; i < RAM_PMEM_MAX; i++)
+		if (m->pmem_fd[i] >= 0)
+			close(m->pmem_fd[i]);
 }

@@ -3,6 +3,8 @@
 #ifndef LOL_MACHINE_INT_H
 #define LOL_MACHINE_INT_H
 
+#include <stdio.h>
+
 #include "command.h"
 #include "console_port.h"
 #include "control.h"
@@ -97,6 +99,7 @@ struct machine {
 	struct virtio_dev *disks[LOL_DISKS_MAX];
 	struct storage storages[LOL_DISKS_MAX];
 	unsigned ndisks;
+	int pmem_fd[RAM_PMEM_MAX]; /* in the order of ram.pmem */
 
 	/* machine_share.c */
 	struct share_server shares[MAX_VIRTIO];
@@ -144,8 +147,12 @@ int net_create(struct machine *m, struct lol_error *err);
 int net_command_line(struct machine *m, char *out, size_t size);
 
 /* machine_disk.c: --disk. */
+int pmem_open(struct machine *m, struct lol_error *err); /* into ram.pmem, and then */
+bool pmem_map(struct machine *m);                        /* into the view of guest memory */
 int disks_create(struct machine *m, struct lol_error *err);
 int disks_resize(struct machine *m, struct lol_error *err); /* files that have another size now */
+uint64_t disk_bytes(const struct machine *m, unsigned disk);
+void disks_setup(const struct machine *m, FILE *out); /* lines of lol-init's /lol-setup */
 void disks_destroy(struct machine *m); /* after the devices */
 
 /* machine_share.c: --share and --rootfs. */

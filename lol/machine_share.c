@@ -303,6 +303,7 @@ int shares_create(struct machine *m, struct lol_error *err)
 	if (!out)
 		return lol_error(err, -ENOMEM, "guest's setup: out of memory; close something");
 	put_clock(out);
+	disks_setup(m, out);
 	if (m->opts->rootfs)
 		ret = share_root(m, out, err);
 	for (unsigned i = 0; !ret && i < m->opts->nshares; i++)

@@ -191,7 +191,7 @@ const struct option_def option_defs[] = {
 	{"cpus", 'c', ARG_REQUIRED, "N", "virtual CPUs (default: 1)", set_cpus, 0},
 	{"initrd", 'i', ARG_REQUIRED, "FILE", "initial RAM disk", set_initrd, 0},
 	{"append", 'a', ARG_REQUIRED, "STRING", "add to the kernel command line", set_append, 0},
-	{"disk", 'd', ARG_REQUIRED, "SPEC", "a disk: FILE[,ro][,snapshot][,cow=FILE][,format=raw|qcow2][,serial=S]",
+	{"disk", 'd', ARG_REQUIRED, "SPEC", "a disk: FILE[,ro][,snapshot][,pmem][,cow=FILE][,format=raw|qcow2][,serial=S]",
 	 set_disk, 0},
 	{"net", 'n', ARG_REQUIRED, "SPEC",
 	 "a network card: user[,hostfwd=tcp:[ADDR]:HPORT-:GPORT]... | tap,ifname=IF | stream,path=SOCK | none, [,mac=MAC][,mtu=N]",

@@ -45,6 +45,7 @@ struct lol_disk {
 	enum disk_format format;
 	bool ro;
 	bool snapshot; /* writes are kept in memory and forgotten */
+	bool pmem;     /* in the guest's memory, not behind a block device */
 };
 
 /* Connections (or datagrams) to host_addr:host_port reach guest_port. */

@@ -98,6 +98,7 @@ static void disk_spec(FILE *spec, const void *item)
 
 	add_part(spec, "", disk->path);
 	fprintf(spec, "%s%s", disk->ro ? ",ro" : "", disk->snapshot ? ",snapshot" : "");
+	fputs(disk->pmem ? ",pmem" : "", spec);
 	add_part(spec, ",cow=", disk->cow);
 	fprintf(spec, ",format=%s", disk->format == DISK_RAW ? "raw" : "qcow2");
 	add_part(spec, ",serial=", disk->serial);

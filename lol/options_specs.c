@@ -142,7 +142,7 @@ static int add_to_list(const struct list *list, void *items, unsigned *count, co
 	return 0;
 }
 
-/* ---- --disk FILE[,ro][,snapshot][,cow=FILE][,format=raw|qcow2][,serial=S] ---- */
+/* ---- --disk FILE[,ro][,snapshot][,pmem][,cow=FILE][,format=raw|qcow2][,serial=S] ---- */
 
 static int disk_item(struct lol_disk *disk, const char *item, struct lol_error *err)
 {
@@ -152,6 +152,8 @@ static int disk_item(struct lol_disk *disk, const char *item, struct lol_error *
 		disk->ro = true;
 	} else if (!strcmp(item, "snapshot")) {
 		disk->snapshot = true;
+	} else if (!strcmp(item, "pmem")) {
+		disk->pmem = true;
 	} else if ((value = value_of(item, "cow"))) {
 		return set_string(&disk->cow, value, "cow file", err);
 	} else if ((value = value_of(item, "serial"))) {
@@ -165,8 +167,8 @@ static int disk_item(struct lol_disk *disk, const char *item, struct lol_error *
 					 value);
 		disk->format = strcmp(value, "raw") ? DISK_QCOW2 : DISK_RAW;
 	} else {
-		return unknown_item(item, "a disk is FILE[,ro][,snapshot][,cow=FILE][,format=raw|qcow2][,serial=S]",
-				    err);
+		return unknown_item(
+			item, "a disk is FILE[,ro][,snapshot][,pmem][,cow=FILE][,format=raw|qcow2][,serial=S]", err);
 	}
 	return 0;
 }
@@ -181,6 +183,12 @@ static int parse_disk(void *item, char *spec, struct lol_error *err)
 	if (!ret && disk->cow && (disk->snapshot || disk->ro))
 		ret = lol_error(err, -EINVAL, "cow= keeps writes and %s does not; choose one of them",
 				disk->ro ? "ro" : "snapshot");
+	if (!ret && disk->pmem && (disk->cow || disk->snapshot || disk->format != DISK_RAW))
+		ret = lol_error(err, -EINVAL,
+				"pmem is the file itself: it goes with ro, not with %s; leave one of them out",
+				disk->cow        ? "cow="
+				: disk->snapshot ? "snapshot"
+						 : "format=qcow2");
 	return ret;
 }
 

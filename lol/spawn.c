@@ -83,16 +83,20 @@ static void child(const char *zygote, const char *k, int *fds, unsigned n, bool 
 	_exit(127);
 }
 
-int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, struct lol_error *err)
+int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, const int pmem[RAM_PMEM_MAX], struct lol_error *err)
 {
 	char *zygote = paths_helper("lol-u"), *k = paths_helper("lol-k");
-	int kz[2] = {-1, -1}, mon[2] = {-1, -1}, exe = -1, ret = 0;
+	int kz[2] = {-1, -1}, mon[2] = {-1, -1}, exe = -1, null = -1, ret = 0;
 	uid_t uid = getuid();
 	gid_t gid = getgid();
 
 	*s = (struct spawn){.zygote = -1, .monitor_sock = -1};
 	if (!zygote || !k || (exe = open(k, O_RDONLY | O_CLOEXEC)) < 0 || access(zygote, X_OK) < 0) {
 		ret = lol_error(err, -ENOENT, "%s: cannot be used: %s; install LoL again", k ? k : "lol-k", strerror(errno));
+		goto out;
+	}
+	if ((null = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0) {
+		ret = lol_error(err, -errno, "/dev/null: %s; close some files or raise ulimit -n", strerror(errno));
 		goto out;
 	}
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, kz) < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, mon) < 0) {
@@ -103,7 +107,10 @@ int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, str
 	 * K's end of kz and the zygote's own end share the number FD_ZYGOTE: the zygote gets its end, and passes K's on under the
 	 * same number when it starts K (FD_K_SOCK).
 	 */
-	int fds[] = {ram, ctl, ushare, doorbell, kz[0], mon[1], exe, kz[1]};
+	int fds[FD_PMEM - FD_RAM + RAM_PMEM_MAX] = {ram, ctl, ushare, doorbell, kz[0], mon[1], exe, kz[1]};
+	/* A number that is not used must not become another descriptor: U's may map what is there. */
+	for (unsigned i = 0; i < RAM_PMEM_MAX; i++)
+		fds[FD_PMEM - FD_RAM + i] = pmem[i] >= 0 ? pmem[i] : null;
 	for (int flags = NAMESPACES;; flags = 0) {
 		pid_t pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
 		if (pid == 0)
@@ -129,6 +136,8 @@ out:
 	}
 	if (exe >= 0)
 		close(exe);
+	if (null >= 0)
+		close(null);
 	free(zygote);
 	free(k);
 	return ret;

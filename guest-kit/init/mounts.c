@@ -264,10 +264,16 @@ static int mount_root_device(const char *dev, const struct share *shares)
 	mkdir(NEW_ROOT, 0755);
 	mkdir(OVERLAY, 0755);
 	mkdir(dir, 0755);
-	if (type)
-		err = mount(dev, dir, type, flags, data) ? -errno : 0;
-	else
-		err = mount_any(dev, dir, flags, data);
+	err = -EINVAL;
+	if (strncmp(dev, "/dev/pmem", 9) == 0 && !strstr(data, "dax")) {
+		/* Its pages are the file's own, if the file system can do that. */
+		char dax[1100];
+
+		snprintf(dax, sizeof(dax), "%s%sdax", data, *data ? "," : "");
+		err = type ? (mount(dev, dir, type, flags, dax) ? -errno : 0) : mount_any(dev, dir, flags, dax);
+	}
+	if (err)
+		err = type ? (mount(dev, dir, type, flags, data) ? -errno : 0) : mount_any(dev, dir, flags, data);
 	if (err == -EROFS || err == -EACCES) /* a disk given with ",ro" */
 		err = type ? (mount(dev, dir, type, flags | MS_RDONLY, data) ? -errno : 0)
 			   : mount_any(dev, dir, flags | MS_RDONLY, data);

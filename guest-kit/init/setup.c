@@ -6,16 +6,19 @@
  *   env NAME=VALUE, cwd DIR, winsize ROWS COLS   as there
  *   clock TSC NS                                 when the time stamp counter was at TSC it was NS since 1970: a real-time clock
  *                                                tells whole seconds only, and files on the host would come from the future
+ *   readonly DEV                                 this block device is not to be written
  *   share TAG ro|rw PATH                         mount this share at PATH of the guest
  *   submount PARENT TAG PATH                     the same at PATH of the share PARENT (or of the root, by its tag)
  */
 #include "lol-init.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -46,6 +49,17 @@ static int split(char *line, char **word, int max)
 		if (text_decode(w))
 			word[n++] = w;
 	return n;
+}
+
+static void set_readonly(char *text)
+{
+	char *word[1];
+	int fd = split(text, word, 1) == 1 ? open(word[0], O_RDONLY | O_CLOEXEC) : -1;
+
+	if (fd >= 0) {
+		ioctl(fd, BLKROSET, &(int){1});
+		close(fd);
+	}
 }
 
 static uint64_t now_ns(clockid_t clock)
@@ -107,6 +121,8 @@ struct share *setup_read(struct job *job)
 			*end = make_share(line, space + 1);
 			if (*end)
 				end = &(*end)->next;
+		} else if (strcmp(line, "readonly") == 0) {
+			set_readonly(space + 1);
 		} else if (strcmp(line, "clock") == 0) {
 			set_clock(space + 1);
 		} else {

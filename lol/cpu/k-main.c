@@ -44,7 +44,8 @@ static void open_shared(void)
 	if (kctl == MAP_FAILED)
 		_exit(127);
 	tsc_khz = kctl->tsc_khz;
-	ram = (struct guest_ram){(void *)K_DIRECT_MAP, kctl->ram_size, kctl->ram_low, FD_RAM};
+	ram = (struct guest_ram){(void *)K_DIRECT_MAP, kctl->ram_size, kctl->ram_low, FD_RAM, kctl->npmem, {{0}}};
+	memcpy(ram.pmem, kctl->pmem, sizeof(ram.pmem));
 }
 
 /* The direct map has the hole of guest-physical space, ram.base has not: give ram its own linear view where RAM is split. */
@@ -52,9 +53,12 @@ static void map_linear(void)
 {
 	if (ram.size == ram.low)
 		return;
-	void *p = mmap(NULL, ram.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, FD_RAM, 0);
-	if (p == MAP_FAILED)
+	uint8_t *p = mmap(NULL, ram_span(&ram), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED || mmap(p, ram.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, FD_RAM, 0) == MAP_FAILED)
 		k_stop(KSTOP_START, "cannot map guest RAM");
+	for (unsigned i = 0; i < ram.npmem; i++)
+		if (!kmap_pmem((gva_t)p + ram.pmem[i].gpa, i))
+			k_stop(KSTOP_START, "cannot map persistent memory");
 	ram.base = p;
 }
 

@@ -333,6 +333,7 @@ bool pt_set_ad(struct walk *w, bool write);
 
 /* mmu/kmap.c */
 void kmap_init(void);
+bool kmap_pmem(gva_t va, unsigned i); /* a view of persistent memory i at va */
 void *k_ptr(gva_t va);                  /* host pointer to guest kernel byte va (until the end of its page), NULL: not mapped */
 /* The same for n bytes in the linear part of the direct map or in the image, where K has them at their own address; NULL: elsewhere. */
 static inline void *k_linear(gva_t va, size_t n)

@@ -30,6 +30,9 @@ const char *ksandbox_enter(void)
 	for (unsigned i = 0; i < ARRAY_LEN(plain); i++)
 		err |= allow(c, plain[i]);
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2, SCMP_A3(SCMP_CMP_EQ, MAP_SHARED | MAP_FIXED), SCMP_A4(SCMP_CMP_EQ, FD_RAM));
+	for (unsigned i = 0; i < RAM_PMEM_MAX; i++)
+		err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2, SCMP_A3(SCMP_CMP_EQ, MAP_SHARED | MAP_FIXED),
+					SCMP_A4(SCMP_CMP_EQ, FD_PMEM + i));
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, FD_DOORBELL));
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, 2));
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(sendto), 2, SCMP_A0(SCMP_CMP_EQ, FD_ZYGOTE), SCMP_A4(SCMP_CMP_EQ, 0));

@@ -49,10 +49,11 @@ uint8_t *user_ptr(struct vcpu *v, gva_t va, bool write, uint32_t *error)
 		}
 	} while (!pt_set_ad(&w, write));
 	uint8_t *page = ram_ptr(&ram, w.gpa & PAGE_MASK, PAGE_SIZE);
-	if (!page)
+	bool ro = ram_ro(&ram, w.gpa);
+	if (!page || (write && ro))
 		return NULL;
 	t->page = page;
-	t->tag = (va & PAGE_MASK) | TAG_R | (w.writable && w.dirty ? TAG_W : 0);
+	t->tag = (va & PAGE_MASK) | TAG_R | (w.writable && w.dirty && !ro ? TAG_W : 0);
 	return page + (va & ~PAGE_MASK);
 }
 

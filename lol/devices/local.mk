@@ -23,6 +23,7 @@ lol_devices_sources = \
 	lol/devices/virtio-console.c lol/devices/virtio-console.h \
 	lol/devices/virtio-mmio.c lol/devices/virtio-mmio.h \
 	lol/devices/virtio-net.c lol/devices/virtio-net.h \
+	lol/devices/virtio-pmem.c lol/devices/virtio-pmem.h \
 	lol/devices/virtio-rng.c lol/devices/virtio-rng.h \
 	lol/devices/virtio-vsock.c lol/devices/virtio-vsock.h \
 	lol/devices/virtio.c lol/devices/virtio.h \
@@ -48,7 +49,7 @@ lol_9p_sources = lol/devices/p9.c lol/devices/virtio-9p.c
 lol_terminal_sources = lol/outstream.c lol/terminal.c
 
 devices_tests = tests/unit/test-devices tests/unit/test-devices-command tests/unit/test-devices-serial \
-	tests/unit/test-devices-terminal tests/unit/test-p9 tests/unit/test-virtio tests/unit/test-virtio-blk tests/unit/test-virtio-console
+	tests/unit/test-devices-terminal tests/unit/test-p9 tests/unit/test-virtio-pmem tests/unit/test-virtio tests/unit/test-virtio-blk tests/unit/test-virtio-console
 if HAVE_CMOCKA
 check_PROGRAMS += $(devices_tests)
 TESTS += $(devices_tests)
@@ -76,6 +77,11 @@ tests_unit_test_p9_SOURCES = tests/unit/test-p9.c tests/unit/test-virtio-driver.
 tests_unit_test_p9_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_p9_LDADD = $(UNIT_LIBS)
 
+tests_unit_test_virtio_pmem_SOURCES = tests/unit/test-virtio-pmem.c tests/unit/test-virtio-driver.h lol/devices/virtio-pmem.c \
+	lol/devices/aio.c $(lol_virtio_sources)
+tests_unit_test_virtio_pmem_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_virtio_pmem_LDADD = $(UNIT_LIBS) $(URING_LIBS) -lpthread
+
 tests_unit_test_virtio_SOURCES = tests/unit/test-virtio.c tests/unit/test-virtio-driver.h $(lol_virtio_sources)
 tests_unit_test_virtio_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_virtio_LDADD = $(UNIT_LIBS)
@@ -97,7 +103,7 @@ virtio_seeds = tests/fuzz/seeds-virtio/blk-reset-ro tests/fuzz/seeds-virtio/blk-
 	tests/fuzz/seeds-virtio/9p tests/fuzz/seeds-virtio/console tests/fuzz/seeds-virtio/rng
 
 fuzz_programs += tests/fuzz/fuzz-virtio
-tests/fuzz/fuzz-virtio: $(lol_9p_sources) $(lol_blk_sources) $(lol_virtio_sources) lol/devices/virtio-console.c lol/devices/virtio-rng.c \
+tests/fuzz/fuzz-virtio: $(lol_9p_sources) lol/devices/virtio-pmem.c $(lol_blk_sources) $(lol_virtio_sources) lol/devices/virtio-console.c lol/devices/virtio-rng.c \
 	tests/fuzz/corpus-virtio/rng
 tests/fuzz/fuzz-virtio: FUZZ_LIBS = $(NBD_LIBS) $(URING_LIBS) -lpthread
 tests/fuzz/corpus-virtio/rng: $(virtio_seeds)

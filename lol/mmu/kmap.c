@@ -33,8 +33,15 @@ static void *map_ram(gva_t va, uint64_t len, gpa_t gpa, int prot)
 
 	if (off == UINT64_MAX)
 		return NULL;
-	long r = sys6(SYS_mmap, (long)va, (long)len, prot, MAP_SHARED | MAP_FIXED, FD_RAM, (long)off);
+	int file = ram_file(&ram, &off);
+	long r = sys6(SYS_mmap, (long)va, (long)len, prot & (file >= 0 && ram.pmem[file].ro ? ~PROT_WRITE : ~0), MAP_SHARED | MAP_FIXED,
+		      file < 0 ? FD_RAM : FD_PMEM + file, (long)off);
 	return r < 0 && r > -4096 ? NULL : (void *)va;
+}
+
+bool kmap_pmem(gva_t va, unsigned i)
+{
+	return map_ram(va, ram.pmem[i].size, ram.pmem[i].gpa, PROT_READ | PROT_WRITE);
 }
 
 void kmap_init(void)
@@ -45,6 +52,9 @@ void kmap_init(void)
 	if (!map_ram(K_DIRECT_MAP, ram.low, 0, PROT_READ | PROT_WRITE) ||
 	    (ram.size > ram.low && !map_ram(K_DIRECT_MAP + RAM_HIGH_BASE, ram.size - ram.low, RAM_HIGH_BASE, PROT_READ | PROT_WRITE)))
 		k_stop(KSTOP_START, "cannot map guest RAM; is there enough address space (ulimit -v)?");
+	for (unsigned i = 0; i < ram.npmem; i++)
+		if (!kmap_pmem(K_DIRECT_MAP + ram.pmem[i].gpa, i))
+			k_stop(KSTOP_START, "cannot map persistent memory; is there enough address space (ulimit -v)?");
 	if (!map_ram(start, end - start, start, PROT_READ | PROT_WRITE | PROT_EXEC))
 		k_stop(KSTOP_START, "cannot map the kernel image executable; is /dev/shm or memfd noexec?");
 }

@@ -87,9 +87,11 @@ static void queue_mmap(struct vcpu *v, struct uproc *u, gva_t va, uint64_t len, 
 {
 	struct ubatch_op *op = queue(v, u, SYS_mmap, va, len);
 
+	int file = ram_file(&ram, &offset);
+
 	op->arg[2] = (uint32_t)host_prot(sh) | (uint64_t)u->secret[0] << 32;
 	op->arg[3] = (MAP_SHARED | MAP_FIXED) | (uint64_t)u->secret[1] << 32;
-	op->arg[4] = U_FD_RAM | (uint64_t)u->secret[2] << 32;
+	op->arg[4] = (file < 0 ? U_FD_RAM : (uint32_t)(U_FD_PMEM + file)) | (uint64_t)u->secret[2] << 32;
 	op->arg[5] = offset;
 }
 
@@ -253,6 +255,8 @@ static bool map_run(struct vcpu *v, struct uproc *u, uint64_t *sh, gva_t va, con
 		first_gpa = gpa;
 		len = PAGE_SIZE;
 	}
+	if (ram_ro(&ram, first_gpa))
+		flags &= ~(uint64_t)SH_W;
 	gva_t first_va = (va & ~(BLOCK - 1)) + first * PAGE_SIZE;
 	queue_mmap(v, u, first_va, len, flags, off);
 	if (fresh && flags & SH_W && len >= TOUCH_MIN)
@@ -305,6 +309,8 @@ static uint32_t fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access,
 		if (!w.user || (write && !w.writable) || ((access & PFEC_I) && w.nx))
 			return (access & (PFEC_W | PFEC_I)) | PFEC_U | PFEC_P;
 	} while (!pt_set_ad(&w, write));
+	if (write && ram_ro(&ram, w.gpa))
+		return (access & (PFEC_W | PFEC_I)) | PFEC_U | PFEC_P;
 	if (va < UPATCH_BASE + UPATCH_WINDOW) /* LoL's own; the kit's kernels never get here */
 		return (access & (PFEC_W | PFEC_I)) | PFEC_U | PFEC_P;
 

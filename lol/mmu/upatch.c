@@ -98,8 +98,8 @@ void upatch_init(void)
 	_Static_assert(AREA_COPIES <= UPATCH_WINDOW && SITES * 8 <= PATCH_TABLE_SIZE, "window");
 	area = mmap(NULL, PATCH_AREA, PROT_READ | PROT_WRITE, MAP_SHARED, FD_RAM, (off_t)ram.size);
 	originals = reserve(COPIES * PAGE_SIZE);
-	copy_of_page = reserve(ram.size / PAGE_SIZE * sizeof(*copy_of_page));
-	writers = reserve(ram.size / PAGE_SIZE * sizeof(*writers));
+	copy_of_page = reserve(ram_span(&ram) / PAGE_SIZE * sizeof(*copy_of_page));
+	writers = reserve(ram_span(&ram) / PAGE_SIZE * sizeof(*writers));
 	where = reserve(MAX_U * sizeof(*where));
 	if (area == MAP_FAILED || originals == MAP_FAILED || copy_of_page == MAP_FAILED || writers == MAP_FAILED ||
 	    where == MAP_FAILED)

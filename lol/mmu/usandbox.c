@@ -105,7 +105,12 @@ unsigned usandbox_filter(struct sock_filter *f, const uint64_t secret[4])
 	demand_word(&e, ARG_HI(3), (uint32_t)(secret[0] >> 32));
 	demand_word(&e, ARG_HI(4), (uint32_t)secret[1]);
 	demand_word(&e, ARG_LO(3), MAP_SHARED | MAP_FIXED);
-	demand_word(&e, ARG_LO(4), U_FD_RAM);
+	/* The descriptors of guest memory and nothing else: RAM, or one of pmem's. */
+	load(&e, ARG_LO(4));
+	op(&e, BPF_JMP | BPF_JEQ | BPF_K, 3, 0, U_FD_RAM);
+	op(&e, BPF_JMP | BPF_JGE | BPF_K, 0, 1, U_FD_PMEM);
+	op(&e, BPF_JMP | BPF_JGT | BPF_K, 0, 1, U_FD_PMEM + U_PMEM_MAX - 1);
+	op(&e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
 	block_end(&e, b);
 
 	b = block_begin(&e, SYS_munmap);

@@ -29,6 +29,8 @@
 #define UBELLS_OFFSET (MAX_U * USHARE_SIZE) /* in the memfd */
 
 #define U_FD_RAM 3
+#define U_FD_PMEM 11 /* and U_PMEM_MAX - 1 behind it */
+#define U_PMEM_MAX 4
 
 /*
  * The low window of a U: table and trampolines of rewritten system calls (upatch.c), read-only. The table's addresses are

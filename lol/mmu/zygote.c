@@ -102,9 +102,11 @@ static void become_u(const struct u_request *r, pid_t zygote_pid)
 	sigset_t none;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	_Static_assert(U_FD_RAM == FD_RAM, "fd");
-	if (close_range(FD_RAM + 1, ~0u, 0) < 0)
-		for (int fd = FD_RAM + 1; fd < 64; fd++)
+	_Static_assert(U_FD_RAM == FD_RAM && U_FD_PMEM == FD_PMEM && U_PMEM_MAX == RAM_PMEM_MAX, "fd");
+	for (int fd = FD_RAM + 1; fd < FD_PMEM; fd++)
+		close(fd);
+	if (close_range(FD_PMEM + RAM_PMEM_MAX, ~0u, 0) < 0)
+		for (int fd = FD_PMEM + RAM_PMEM_MAX; fd < 64; fd++)
 			close(fd);
 	for (int fd = 0; fd < FD_RAM; fd++)
 		close(fd);

@@ -12,6 +12,7 @@
 #include "devices/virtio-blk.h"
 #include "devices/virtio-console.h"
 #include "devices/virtio-mmio.h"
+#include "devices/virtio-pmem.h"
 #include "devices/virtio-rng.h"
 
 #include <fcntl.h>
@@ -117,6 +118,15 @@ static struct virtio_dev *create(uint8_t what)
 	case 2:
 		return virtio_console_create(&env, ports, 3, err);
 	default:
+		if (what & 0x40) {
+			struct pmem_config pmem = {.path = "p",
+						   .fd = 0,
+						   .gpa = 1ull << 32,
+						   .size = 2 << 20,
+						   .ro = what & 0x10,
+						   .engine = AIO_THREADS};
+			return virtio_pmem_create(&env, &pmem, err);
+		}
 		return virtio_rng_create(&env, err);
 	}
 }

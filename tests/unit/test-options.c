@@ -184,6 +184,12 @@ static void test_disks(void **state)
 	assert_string_equal(opts.disks[4].cow, "e.cow");
 	assert_string_equal(opts.disks[5].path, "a,b");
 
+	good("-d a,pmem -d b,ro,pmem,serial=S");
+	assert_true(opts.disks[0].pmem && !opts.disks[0].ro && opts.disks[1].pmem && opts.disks[1].ro);
+
+	bad("-d a,pmem,snapshot", "--disk ", "not with snapshot");
+	bad("-d a,cow=b,pmem", "--disk ", "not with cow=");
+	bad("-d a,pmem,format=qcow2", "--disk ", "not with format=qcow2");
 	bad("-d ''", "--disk ", "file name is empty");
 	bad("-d ,ro", "--disk ,ro", "file name is empty");
 	bad("-d a,rw", "--disk a,rw", "'rw' is unknown here; a disk is FILE");
@@ -484,7 +490,7 @@ static void test_round_trip(void **state)
 	static const char *const lines[] = {
 		"k",
 		"-m 32772K -c 2 -i 'my rd' -a 'a b' -a \\'c k",
-		"-d a,,b,ro,serial=x -d c,snapshot -d d,format=qcow2 -d e,cow=f,,g k",
+		"-d a,,b,ro,serial=x -d c,snapshot -d d,format=qcow2 -d e,cow=f,,g -d h,ro,pmem k",
 		"-n user,hostfwd=tcp::1-:2,hostfwd=tcp:10.0.0.1:3-:4,mac=52:54:00:00:00:01 -n tap,ifname=t0 -n none k",
 		"-n stream,path=/a,,b -s /x,tag=t,ro -s /y --rootfs / k",
 		"--console 'file=a b' --gdb=unix:/g --gdb-wait --name n --handoff sleep --spin-us 0 --stats=s -vv k",
