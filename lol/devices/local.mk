@@ -46,10 +46,15 @@ lol_virtio_sources = \
 	lol/devices/bus.c lol/devices/report.c lol/devices/virtio.c lol/devices/virtio-mmio.c lol/devices/virtqueue.c lol/loop.c
 lol_blk_sources = lol/devices/aio.c lol/devices/blk-image.c lol/devices/blk-nbd.c lol/devices/virtio-blk.c
 lol_9p_sources = lol/devices/p9.c lol/devices/virtio-9p.c
+lol_net_sources = lol/devices/net-packet.c lol/devices/net-stream.c lol/devices/net-tap.c lol/devices/net-user.c \
+	lol/devices/virtio-net.c
+lol_vsock_sources = lol/devices/virtio-vsock.c lol/devices/vsock-conn.c
 lol_terminal_sources = lol/outstream.c lol/terminal.c
 
 devices_tests = tests/unit/test-devices tests/unit/test-devices-command tests/unit/test-devices-serial \
-	tests/unit/test-devices-terminal tests/unit/test-p9 tests/unit/test-virtio-pmem tests/unit/test-virtio tests/unit/test-virtio-blk tests/unit/test-virtio-console
+	tests/unit/test-devices-terminal tests/unit/test-p9 tests/unit/test-virtio tests/unit/test-virtio-balloon \
+	tests/unit/test-virtio-blk tests/unit/test-virtio-console tests/unit/test-virtio-net \
+	tests/unit/test-virtio-pmem tests/unit/test-virtio-vsock
 if HAVE_CMOCKA
 check_PROGRAMS += $(devices_tests)
 TESTS += $(devices_tests)
@@ -96,14 +101,32 @@ tests_unit_test_virtio_console_SOURCES = tests/unit/test-virtio-console.c tests/
 tests_unit_test_virtio_console_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_virtio_console_LDADD = $(UNIT_LIBS)
 
+tests_unit_test_virtio_net_SOURCES = tests/unit/test-virtio-net.c tests/unit/test-virtio-driver.h $(lol_net_sources) \
+	$(lol_virtio_sources)
+tests_unit_test_virtio_net_CFLAGS = $(UNIT_CFLAGS) $(SLIRP_CFLAGS)
+tests_unit_test_virtio_net_LDADD = $(UNIT_LIBS) $(SLIRP_LIBS)
+
+tests_unit_test_virtio_balloon_SOURCES = tests/unit/test-virtio-balloon.c tests/unit/test-virtio-driver.h \
+	lol/devices/virtio-balloon.c $(lol_virtio_sources)
+tests_unit_test_virtio_balloon_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_virtio_balloon_LDADD = $(UNIT_LIBS)
+
+tests_unit_test_virtio_vsock_SOURCES = tests/unit/test-virtio-vsock.c tests/unit/test-virtio-driver.h $(lol_vsock_sources) \
+	$(lol_virtio_sources)
+tests_unit_test_virtio_vsock_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_virtio_vsock_LDADD = $(UNIT_LIBS)
+
 # ---- fuzz target: well-formed beginnings of each device are its seeds ----
 
 virtio_seeds = tests/fuzz/seeds-virtio/blk-reset-ro tests/fuzz/seeds-virtio/blk-reset-rw tests/fuzz/seeds-virtio/blk-reset-snapshot \
 	tests/fuzz/seeds-virtio/blk-ro tests/fuzz/seeds-virtio/blk-rw tests/fuzz/seeds-virtio/blk-snapshot \
-	tests/fuzz/seeds-virtio/9p tests/fuzz/seeds-virtio/console tests/fuzz/seeds-virtio/rng
+	tests/fuzz/seeds-virtio/9p tests/fuzz/seeds-virtio/balloon tests/fuzz/seeds-virtio/console tests/fuzz/seeds-virtio/net \
+	tests/fuzz/seeds-virtio/net-pairs tests/fuzz/seeds-virtio/net-stream tests/fuzz/seeds-virtio/rng tests/fuzz/seeds-virtio/vsock
 
 fuzz_programs += tests/fuzz/fuzz-virtio
-tests/fuzz/fuzz-virtio: $(lol_9p_sources) lol/devices/virtio-pmem.c $(lol_blk_sources) $(lol_virtio_sources) lol/devices/virtio-console.c lol/devices/virtio-rng.c \
+tests/fuzz/fuzz-virtio: $(lol_9p_sources) $(lol_blk_sources) $(lol_virtio_sources) $(lol_vsock_sources) \
+	lol/devices/net-packet.c lol/devices/net-stream.c lol/devices/virtio-balloon.c lol/devices/virtio-console.c \
+	lol/devices/virtio-net.c lol/devices/virtio-pmem.c lol/devices/virtio-rng.c \
 	tests/fuzz/corpus-virtio/rng
 tests/fuzz/fuzz-virtio: FUZZ_LIBS = $(NBD_LIBS) $(URING_LIBS) -lpthread
 tests/fuzz/corpus-virtio/rng: $(virtio_seeds)

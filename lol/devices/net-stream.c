@@ -34,10 +34,16 @@ struct stream {
 	uint8_t in[IN_BYTES], out[OUT_BYTES];
 };
 
+/* A guest without buffers is to hear of the loss of its peer all the same. */
+static uint32_t in_events(const struct stream *s)
+{
+	return s->full ? EPOLLRDHUP : EPOLLIN;
+}
+
 static void watch(struct stream *s)
 {
 	if (s->peer >= 0)
-		loop_mod_fd(s->loop, s->peer, (s->full ? 0 : EPOLLIN) | (s->out_end ? EPOLLOUT : 0));
+		loop_mod_fd(s->loop, s->peer, in_events(s) | (s->out_end ? EPOLLOUT : 0));
 }
 
 /* ---- finding a peer ---- */
@@ -47,7 +53,7 @@ static void lose_peer(struct stream *s);
 
 static bool take_peer(struct stream *s, int fd)
 {
-	if (loop_add_fd(s->loop, fd, s->full ? 0 : EPOLLIN, peer_event, s)) {
+	if (loop_add_fd(s->loop, fd, in_events(s), peer_event, s)) {
 		close(fd);
 		return false;
 	}
@@ -278,7 +284,9 @@ static void peer_event(void *arg, uint32_t events)
 			virtio_net_resume(s->b.dev);
 		}
 	}
-	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+	if (s->full && events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		lose_peer(s);
+	else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		receive(s);
 }
 

@@ -194,7 +194,7 @@ void vsock_serve(struct vsock *v)
 			vsock_free(c);
 			continue;
 		}
-		if (wants_to_send(c) && vsock_credit(c))
+		if (wants_to_send(c) && (vsock_credit(c) || !c->asked))
 			vsock_say(c, 0); /* there is more: behind the others */
 		else
 			vsock_watch(c);

@@ -8,19 +8,25 @@
  *
  * A correct set-up of the queues is one opcode (START), so that the fuzzer gets behind it quickly.
  */
+#include "devices/net-stream.h"
 #include "devices/virtio-9p.h"
+#include "devices/virtio-balloon.h"
 #include "devices/virtio-blk.h"
 #include "devices/virtio-console.h"
 #include "devices/virtio-mmio.h"
+#include "devices/virtio-net.h"
 #include "devices/virtio-pmem.h"
 #include "devices/virtio-rng.h"
+#include "devices/virtio-vsock.h"
 
 #include <fcntl.h>
 #include <linux/virtio_mmio.h>
+#include <linux/virtio_vsock.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define RAM_BYTES (256u << 10)
@@ -48,6 +54,12 @@ static struct virtio_dev *dev;
 static _Atomic uint32_t isr;
 static char disk[] = "/tmp/fuzz-virtio-XXXXXX";
 static size_t input_room;
+
+/* The host's side of network and vsock. */
+#define SOCKETS 4
+#define VSOCK_PORT 7
+static char sock_path[64];
+static int listener = -1, sockets[SOCKETS];
 static int server = -1; /* the far end of a share */
 
 static void irq(void *ctx, unsigned line)
@@ -67,6 +79,13 @@ static void remove_disk(void)
 	unlink(disk);
 }
 
+static struct sockaddr_un address(const char *suffix)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s%s", sock_path, suffix);
+	return a;
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	(void)argc;
@@ -78,6 +97,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		abort();
 	close(fd);
 	atexit(remove_disk);
+	snprintf(sock_path, sizeof(sock_path), "%s.sock", disk);
 	return 0;
 }
 
@@ -91,6 +111,99 @@ static size_t take_some(void *ctx, const uint8_t *bytes, size_t len)
 	return n;
 }
 
+/* ---- a network back-end: takes what it is given now and then, and sends what the input has ---- */
+
+static struct net_backend fuzz_net;
+
+static bool net_send(struct net_backend *b, const struct virtio_net_hdr_v1 *hdr, struct iovec *iov, unsigned count,
+		     size_t len)
+{
+	uint8_t frame[NET_FRAME_MAX];
+	size_t n = 0;
+	(void)b;
+	(void)hdr;
+	if (input_room < 10)
+		return false;
+	input_room -= 10;
+	for (unsigned i = 0; i < count; i++) {
+		memcpy(frame + n, iov[i].iov_base, iov[i].iov_len);
+		n += iov[i].iov_len;
+	}
+	if (n != len)
+		abort();
+	return true;
+}
+
+static void net_nothing(struct net_backend *b)
+{
+	(void)b;
+}
+
+static struct net_backend *create_backend(uint8_t what)
+{
+	static const struct net_backend_ops ops = {.send = net_send, .rx_ready = net_nothing, .destroy = net_nothing};
+	char err[DEVICE_ERR];
+	fuzz_net = (struct net_backend){.ops = &ops, .features = UINT64_MAX};
+	return what & 0x20 ? net_stream_open(loop, sock_path, err) : &fuzz_net;
+}
+
+/* An operation on the host's side. */
+static void host_op(struct reader *r, uint8_t op)
+{
+	uint8_t bytes[2048];
+	uint64_t a = take(r, 1);
+	int *s = &sockets[a % SOCKETS];
+	struct sockaddr_un to = address("");
+	if (dev->ops->device_id == VIRTIO_ID_NET && dev->priv && op & 0x80) {
+		struct virtio_net_hdr_v1 hdr = {.flags = (uint8_t)take(r, 1), .gso_type = (uint8_t)take(r, 1)};
+		size_t len = take(r, 2) % sizeof(bytes);
+		memset(bytes, (int)a, sizeof(bytes));
+		for (size_t i = 0; i < MIN(len, 64ul); i++)
+			bytes[i] = (uint8_t)take(r, 1);
+		input_room = a;
+		virtio_net_receive(dev, a & 1 ? &hdr : NULL, bytes, len);
+		virtio_net_received(dev);
+		virtio_net_resume(dev);
+		if (a & 2)
+			virtio_net_set_link(dev, a & 4);
+		return;
+	}
+	switch (op >> 4 & 3) {
+	case 0: /* connect, or take who has connected */
+		if (*s >= 0)
+			close(*s);
+		*s = -1;
+		if (a & 0x80 && listener >= 0) {
+			*s = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+			break;
+		}
+		*s = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		if (connect(*s, (struct sockaddr *)&to, sizeof(to))) {
+			close(*s);
+			*s = -1;
+		} else if (dev->ops->device_id == VIRTIO_ID_VSOCK && a & 0x40) {
+			send(*s, "CONNECT 5\n", 10, MSG_NOSIGNAL);
+		}
+		break;
+	case 1:;
+		size_t n = take(r, 1) * (a & 0x80 ? 8 : 1);
+		memset(bytes, (int)a, sizeof(bytes));
+		for (size_t i = 0; i < MIN(n, 64ul); i++)
+			bytes[i] = (uint8_t)take(r, 1);
+		if (*s >= 0)
+			send(*s, bytes, n, MSG_NOSIGNAL);
+		break;
+	case 2:
+		if (*s >= 0 && recv(*s, bytes, sizeof(bytes), 0) < 0)
+			break;
+		break;
+	case 3:
+		if (*s >= 0)
+			shutdown(*s, (int)(a >> 2) % 3);
+		break;
+	}
+}
+
 static struct virtio_dev *create(uint8_t what)
 {
 	static const struct console_port_ops ops = {.output = take_some};
@@ -101,7 +214,8 @@ static struct virtio_dev *create(uint8_t what)
 		.path = disk, .serial = "S", .ro = what & 0x10, .snapshot = what & 0x20, .engine = AIO_THREADS};
 	char err[DEVICE_ERR];
 	int fd[2];
-	switch (what & 3) {
+	struct net_config net = {.pairs = what & 0x10 ? 2 : 1};
+	switch (what & 7) {
 	case 0:
 	case 1:
 		if (what & 0x40) {
@@ -117,7 +231,7 @@ static struct virtio_dev *create(uint8_t what)
 		return virtio_blk_create(&env, &blk, err);
 	case 2:
 		return virtio_console_create(&env, ports, 3, err);
-	default:
+	case 3:
 		if (what & 0x40) {
 			struct pmem_config pmem = {.path = "p",
 						   .fd = 0,
@@ -128,6 +242,13 @@ static struct virtio_dev *create(uint8_t what)
 			return virtio_pmem_create(&env, &pmem, err);
 		}
 		return virtio_rng_create(&env, err);
+	case 4:
+		return virtio_balloon_create(&env, true, err);
+	case 5:
+		return virtio_vsock_create(&env, sock_path, 3, err);
+	default:
+		net.backend = create_backend(what);
+		return net.backend ? virtio_net_create(&env, &net, err) : NULL;
 	}
 }
 
@@ -222,6 +343,28 @@ static void server_op(struct reader *r, uint8_t op)
 	}
 }
 
+/* A packet of the guest on vsock's queue, with ports that make sense more often than not. */
+static void vsock_packet(struct reader *r, bool notify)
+{
+	struct virtio_vsock_hdr h = {.src_cid = 3, .dst_cid = 2, .src_port = 5, .dst_port = VSOCK_PORT, .type = 1};
+	struct vring_desc *desc = (struct vring_desc *)(ram.base + 2 * PAGE_SIZE);
+	struct vring_avail *avail = (struct vring_avail *)(ram.base + 2 * PAGE_SIZE + 0x100);
+	uint64_t how = take(r, 1), head = take(r, 1) % QUEUE_NUM;
+	h.op = (uint16_t)take(r, 1) % 9;
+	h.flags = (uint32_t)take(r, 1) % 4;
+	h.len = (uint32_t)take(r, how & 1 ? 1 : 2);
+	h.buf_alloc = (uint32_t)take(r, 2);
+	h.fwd_cnt = (uint32_t)take(r, how & 2 ? 1 : 4);
+	h.src_port += how & 4 ? (uint32_t)take(r, 1) % 4 : 0;
+	h.dst_port = how & 8 ? (1u << 30) + (uint32_t)take(r, 1) % 8 : h.dst_port;
+	memcpy(ram.base + 0x20000, &h, sizeof(h));
+	desc[head] = (struct vring_desc){.addr = 0x20000, .len = (uint32_t)(sizeof(h) + h.len), .flags = 0};
+	avail->ring[avail->idx % QUEUE_NUM] = (uint16_t)head;
+	avail->idx++;
+	if (notify)
+		virtio_mmio_notify(dev, 1);
+}
+
 static void one_op(struct reader *r)
 {
 	uint8_t op = (uint8_t)take(r, 1);
@@ -262,12 +405,19 @@ static void one_op(struct reader *r)
 			ram.base[(a + i) % RAM_BYTES] = (uint8_t)take(r, 1);
 		break;
 	case 6:
+		if (dev->ops->device_id == VIRTIO_ID_BALLOON && op & 0x80) {
+			struct balloon_info info;
+			virtio_balloon_set_target(dev, take(r, 3) << 8);
+			virtio_balloon_info(dev, &info);
+		}
 		virtio_mmio_notify(dev, (uint32_t)take(r, 1));
 		break;
 	case 7:
 		loop_turn(loop, op & 0x80 ? 1 : 0);
 		break;
-	case 8: /* the host's side of the console */
+	case 8: /* the host's side of console, network, vsock */
+		if (dev->ops->device_id == VIRTIO_ID_NET || dev->ops->device_id == VIRTIO_ID_VSOCK)
+			host_op(r, op);
 		if (dev->ops->device_id != VIRTIO_ID_CONSOLE)
 			break;
 		a = take(r, 1);
@@ -282,6 +432,10 @@ static void one_op(struct reader *r)
 			virtio_console_send(dev, a & 3, ram.base, a * 100);
 		break;
 	case 9:
+		if (dev->ops->device_id == VIRTIO_ID_VSOCK && op & 0x40) {
+			vsock_packet(r, op & 0x80);
+			break;
+		}
 		reg(VIRTIO_MMIO_STATUS, op & 0x80 ? 0 : take(r, 1));
 		break;
 	case 10:
@@ -303,9 +457,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	input_room = 1000;
 	loop = loop_create();
 	bus_init(&bus);
+	for (int i = 0; i < SOCKETS; i++)
+		sockets[i] = -1;
 	dev = create((uint8_t)take(&r, 1));
 	if (!loop || !dev || virtio_mmio_attach(&bus, 0, dev))
 		abort();
+	if (dev->ops->device_id == VIRTIO_ID_VSOCK) {
+		struct sockaddr_un a = address("_7"); /* VSOCK_PORT */
+		listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		unlink(a.sun_path);
+		if (bind(listener, (struct sockaddr *)&a, sizeof(a)) || listen(listener, 4))
+			abort();
+	}
 	for (int i = 0; i < OPS_MAX && r.p < r.end; i++)
 		one_op(&r);
 	virtio_destroy(dev);
@@ -314,5 +477,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	server = -1;
 	bus_fini(&bus);
 	loop_destroy(loop);
+	for (int i = 0; i < SOCKETS; i++)
+		if (sockets[i] >= 0)
+			close(sockets[i]);
+	if (listener >= 0) {
+		struct sockaddr_un a = address("_7");
+		close(listener);
+		unlink(a.sun_path);
+		listener = -1;
+	}
 	return 0;
 }
