@@ -129,43 +129,64 @@ static void take_out(struct gdb_server *g, struct soft_point *p)
 		*byte = p->original;
 }
 
-static struct hard_point *find_hard(struct gdb_server *g, enum gdb_point kind, gva_t addr, unsigned size)
+static bool same_hard(const struct hard_point *p, enum gdb_point kind, gva_t addr, unsigned size)
+{
+	return p->used && p->kind == kind && p->asked == addr && p->asked_size == size;
+}
+
+static bool remove_hard(struct gdb_server *g, enum gdb_point kind, gva_t addr, unsigned size)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < ARRAY_LEN(g->hard); i++) {
+		if (!same_hard(&g->hard[i], kind, addr, size))
+			continue;
+		g->hard[i].used = false;
+		any = true;
+	}
+	return any;
+}
+
+static struct hard_point *free_hard(struct gdb_server *g)
 {
 	for (unsigned i = 0; i < ARRAY_LEN(g->hard); i++)
-		if (g->hard[i].used && g->hard[i].kind == kind && g->hard[i].addr == addr && g->hard[i].size == size)
+		if (!g->hard[i].used)
 			return &g->hard[i];
 	return NULL;
 }
 
+/* A register watches 1, 2, 4 or 8 bytes at a multiple of that: others take several. */
 static int hard_insert(struct gdb_server *g, enum gdb_point kind, gva_t addr, unsigned size, const char **why)
 {
-	struct hard_point *p = NULL;
 	const struct gmem_site *s = gmem_site(&g->mem, addr);
+	const char *dummy;
+	int ret = 0;
 
-	if (find_hard(g, kind, addr, size))
-		return 0;
-	if (kind == POINT_HARDWARE)
-		size = 1;
-	if ((size != 1 && size != 2 && size != 4 && size != 8) || addr % size) {
-		*why = "the debug registers watch 1, 2, 4 or 8 bytes at a multiple of that";
-		return EINVAL;
-	}
+	for (unsigned i = 0; i < ARRAY_LEN(g->hard); i++)
+		if (same_hard(&g->hard[i], kind, addr, size))
+			return 0;
 	if (kind == POINT_HARDWARE && s && addr != s->start && addr != s->start + s->off) {
 		*why = "this is in the padding of a rewritten instruction, where nothing runs; use the instruction's address";
 		return EINVAL;
 	}
-	for (unsigned i = 0; i < ARRAY_LEN(g->hard) && !p; i++)
-		if (!g->hard[i].used)
-			p = &g->hard[i];
-	if (!p) {
-		*why = "all four debug registers are in use";
-		return ENOSPC;
+	gva_t at = addr, end = addr + (kind == POINT_HARDWARE ? 1 : size);
+	while (at < end && !ret) {
+		unsigned part = 8;
+		while (at % part || part > end - at)
+			part /= 2;
+		struct hard_point *p = free_hard(g);
+		if (p)
+			*p = (struct hard_point){true, at, addr, kind, part, size};
+		else
+			ret = ENOSPC;
+		at += part;
 	}
-	*p = (struct hard_point){true, addr, kind, size};
-	int ret = hw_apply(g, why);
+	if (ret)
+		*why = "the four debug registers do not suffice";
+	else
+		ret = hw_apply(g, why);
 	if (ret) {
-		const char *dummy;
-		p->used = false;
+		remove_hard(g, kind, addr, size);
 		hw_apply(g, &dummy);
 	}
 	return ret;
@@ -194,11 +215,7 @@ int points_remove(void *ctx, unsigned cpu, enum gdb_point kind, uint64_t addr, u
 		tell_k(g);
 		return 0;
 	}
-	struct hard_point *p = find_hard(g, kind, addr, kind == POINT_HARDWARE ? 1 : size);
-	if (!p)
-		return ENOENT;
-	p->used = false;
-	return hw_apply(g, &why);
+	return remove_hard(g, kind, addr, size) ? hw_apply(g, &why) : ENOENT;
 }
 
 void points_remove_all(struct gdb_server *g)

@@ -19,9 +19,9 @@ struct soft_point {
 
 struct hard_point {
 	bool used;
-	gva_t addr;
+	gva_t addr, asked; /* of this register; what the debugger wanted, maybe with several */
 	enum gdb_point kind;
-	unsigned size;
+	unsigned size, asked_size;
 };
 
 struct gdb_server {
