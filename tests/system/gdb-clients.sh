@@ -40,7 +40,10 @@ def retry():
     # the last client may still be on its way out
     for i in range(600):
         s = connect()
-        answer = ask(s, b"?")
+        try:
+            answer = ask(s, b"?")
+        except OSError:
+            answer = None                # refused, and closed already
         if answer and not answer.startswith(b"E."):
             return s
         s.close()
@@ -86,10 +89,9 @@ assert ask(s, b"qAttached") == b"1"
 assert ask(s, b"D") == b"OK"
 print("all served")
 END
-gdb_boot -i "$(shell_initrd)" -- sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 0.5; echo $i >/dev/null; done; echo done'
+gdb_boot -i "$(shell_initrd)" -- sh -c 'while :; do sleep 0.3; echo tick; done'
 GDB_OUT=$LOL_TMP/clients.out
 timeout -k 10 120 gdb -nx -batch -x "$LOL_TMP/clients.py" >"$GDB_OUT" 2>&1 </dev/null || gdb_fail "clients"
 saw "all served"
-guest_ends
-expect_output done
+guest_ticks
 echo passed

@@ -8,6 +8,7 @@
 #   saw TEXT, saw_not TEXT              a fixed string is in gdb's output
 #   saw_like REGEX                      an extended regular expression is in it
 #   guest_ends [STATUS]                 wait for the guest's end
+#   guest_ticks                         see that the guest, which prints "tick" for ever, goes on; then end it
 
 # shellcheck source=tests/system/lib/guest.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest.sh"
@@ -63,6 +64,20 @@ saw_not() {
 
 saw_like() {
 	grep -qE -e "$1" "$GDB_OUT" || gdb_fail "gdb says nothing like: $1"
+}
+
+# The guest prints "tick" all the time: it goes on, and gdb ends it.
+guest_ticks() {
+	local n
+	n=$(grep -c tick "$CONSOLE")
+	local i
+	for ((i = 0; i < 600; i++)); do
+		[ "$(grep -c tick "$CONSOLE")" -gt $((n + 1)) ] && break
+		sleep 0.1
+	done
+	[ "$i" -lt 600 ] || fail "the guest does not go on"
+	in_gdb -ex 'monitor quit'
+	wait "$GUEST_PID"
 }
 
 guest_ends() {
