@@ -50,6 +50,7 @@ struct kboot {
 	gva_t csum_copy[2];  /* csum_partial_copy_generic: a user address only when called from one of the next two */
 	gva_t csum_from_user[2], csum_to_user[2];
 	gva_t sigframe_save[2], sigframe_restore[2]; /* the functions that save and restore vector state in user memory */
+	gva_t spin_slow[2], osq_lock[2]; /* replaced where there are several vCPUs (cpu/spin.c) */
 	gva_t ex_table, ex_table_end;
 	gva_t fixaddr_top;
 	gpa_t boot_params;
@@ -77,6 +78,7 @@ enum kstop { KSTOP_NONE, KSTOP_POWEROFF, KSTOP_RESET, KSTOP_PANIC, KSTOP_BUG, KS
 
 /* Counters for --stats, all [K]. */
 #define KSTATS(X) \
+	X(ipis) X(yields) X(kicks_halted) X(kicks_kernel) \
 	X(site_calls) X(site_traps) X(traps_segv) X(traps_other) X(user_access) X(user_access_faults) X(k_fills) \
 	X(k_flushes) X(u_fills) X(u_fill_pages) X(u_ahead) X(u_enter) X(u_syscalls) X(u_pf_injected) X(u_exceptions) X(u_kicks) \
 	X(u_resyncs) X(u_switches) X(u_created) X(u_evicted) X(u_batch_ops) X(irqs) X(timer_arms) X(hlt) X(cr3_writes) \
@@ -94,8 +96,10 @@ struct kctl {
 	struct ram_pmem pmem[RAM_PMEM_MAX];
 	uint32_t npmem;
 	uint32_t ncpus, tsc_khz;
+	uint32_t host_cpus;   /* that the VM may use */
+	uint32_t crowded;     /* there are more vCPUs than host CPUs for them */
 	uint32_t spin_us;     /* bound of a spin in a hand-over; 0: never spin */
-	int32_t k_cpu, u_cpu; /* host CPUs for the two sides of vCPU 0, -1: anywhere */
+	int32_t k_cpu[MAX_VCPUS], u_cpu[MAX_VCPUS]; /* host CPUs for the two sides of a vCPU, -1: anywhere */
 	uint32_t ndevices;    /* virtio-mmio devices, at DEV_MMIO_BASE */
 	uint32_t verbose;
 	struct kboot boot;
@@ -120,7 +124,7 @@ struct kctl {
 	/* the end */
 	_Atomic uint32_t stop; /* [K] enum kstop */
 	char report[4096];     /* [K] text, maybe not terminated */
-	struct kstats stats;   /* [K] */
+	struct kstats stats[MAX_VCPUS]; /* [K] */
 
 	struct byte_ring uart_tx, uart_rx; /* [K] -> [M], [M] -> [K] */
 	uint8_t uart_tx_bytes[KCTL_UART_RING], uart_rx_bytes[KCTL_UART_RING];

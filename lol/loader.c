@@ -371,6 +371,8 @@ static int read_facts(struct image *im, struct kboot *b)
 		{"__copy_user_nocache", &b->nontemporal[0], &b->nontemporal[1], false}, /* its older name */
 		{"copy_fpstate_to_sigframe", &b->sigframe_save[0], &b->sigframe_save[1], true},
 		{"__fpu_restore_sig", &b->sigframe_restore[0], &b->sigframe_restore[1], true},
+		{"queued_spin_lock_slowpath", &b->spin_slow[0], &b->spin_slow[1], false},
+		{"osq_lock", &b->osq_lock[0], &b->osq_lock[1], false},
 		{"__start___ex_table", &b->ex_table, NULL, false},
 		{"__stop___ex_table", &b->ex_table_end, NULL, false},
 		{"common_startup_64", &startup, NULL, false},

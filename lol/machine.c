@@ -339,21 +339,11 @@ static int load(struct machine *m, struct lol_error *err)
 	return ret;
 }
 
-/* What the options may ask for and this machine cannot do yet. */
-static int check_options(const struct lol_options *opts, struct lol_error *err)
-{
-	if (opts->cpus > 1)
-		return lol_error(err, -ENOTSUP, "--cpus %u: several CPUs are not built yet; leave it out", opts->cpus);
-	return 0;
-}
-
 static int start(struct machine *m, struct lol_error *err)
 {
 	uint64_t tsc0 = 0, ns0 = 0;
-	int ret = check_options(m->opts, err);
+	int ret;
 
-	if (ret)
-		return ret;
 	clock_pair(&tsc0, &ns0);
 	m->loop = loop_create();
 	if (!m->loop)
@@ -366,7 +356,7 @@ static int start(struct machine *m, struct lol_error *err)
 	m->ctl->ram_low = m->ram.low;
 	m->ctl->npmem = m->ram.npmem;
 	memcpy(m->ctl->pmem, m->ram.pmem, sizeof(m->ctl->pmem));
-	m->ctl->ncpus = m->ctl_cpus = 1;
+	m->ctl->ncpus = m->ctl_cpus = m->opts->cpus;
 	m->ctl->ndevices = m->ndevices;
 	m->ctl->verbose = m->opts->verbosity > 0 ? (uint32_t)m->opts->verbosity : 0;
 	if ((ret = gdb_create(m, err)))

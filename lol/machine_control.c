@@ -69,7 +69,7 @@ static void do_status(struct machine *m, struct control_client *c, const json_t 
 
 static void do_stats(struct machine *m, struct control_client *c, const json_t *args)
 {
-	struct kstats s = m->ctl->stats;
+	struct kstats s = stats_sum(m);
 	json_t *counters = json_object();
 
 	(void)args;

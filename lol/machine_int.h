@@ -160,6 +160,7 @@ int shares_create(struct machine *m, struct lol_error *err);
 void shares_destroy(struct machine *m);
 
 /* stats.c */
+struct kstats stats_sum(const struct machine *m); /* of all vCPUs */
 void stats_write(struct machine *m);
 void handoff_choose(struct machine *m);
 

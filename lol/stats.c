@@ -7,6 +7,18 @@
 
 #include "machine_int.h"
 
+struct kstats stats_sum(const struct machine *m)
+{
+	struct kstats s = {0};
+
+	for (unsigned i = 0; i < m->ctl_cpus; i++) {
+#define X(name) s.name += m->ctl->stats[i].name;
+		KSTATS(X)
+#undef X
+	}
+	return s;
+}
+
 void stats_write(struct machine *m)
 {
 	const char *path = m->opts->stats_path;
@@ -16,7 +28,7 @@ void stats_write(struct machine *m)
 		lol_fail(0, "%s: %s; the statistics are lost", path, strerror(errno));
 		return;
 	}
-	struct kstats s = m->ctl->stats;
+	struct kstats s = stats_sum(m);
 	fprintf(out, "{");
 	const char *comma = "";
 #define X(name) fprintf(out, "%s\n  \"" #name "\": %llu", comma, (unsigned long long)s.name), comma = ",";
@@ -30,23 +42,33 @@ void stats_write(struct machine *m)
 }
 
 /*
- * K on one CPU, the U's on another, so that a hand-over by spinning needs no wake-up; a bound of 200 us before
- * sleeping. With one CPU in the affinity mask both sides sleep at once.
+ * K on one CPU, the U's on another, so that a hand-over by spinning needs no wake-up; a bound of 200 us before sleeping. With
+ * one CPU in the affinity mask both sides sleep at once. Several vCPUs are spread over the CPUs, each with its U's; K decides
+ * when there are enough for spinning (cpu/handoff.c).
  */
 void handoff_choose(struct machine *m)
 {
+	struct kctl *ctl = m->ctl;
+	unsigned n = 0, vcpus = m->ctl_cpus;
+	int cpu[CPU_SETSIZE];
 	cpu_set_t set;
-	int cpu[2] = {-1, -1}, n = 0;
 
-	m->ctl->k_cpu = m->ctl->u_cpu = -1;
 	if (sched_getaffinity(0, sizeof(set), &set) == 0)
-		for (int i = 0; i < CPU_SETSIZE && n < 2; i++)
+		for (int i = 0; i < CPU_SETSIZE; i++)
 			if (CPU_ISSET((unsigned)i, &set))
 				cpu[n++] = i;
-	bool spin = n == 2 && m->opts->handoff != HANDOFF_SLEEP;
-	m->ctl->spin_us = spin ? (m->opts->spin_us >= 0 ? (uint32_t)m->opts->spin_us : m->opts->handoff == HANDOFF_SPIN ? 1000 : 200) : 0;
-	if (n == 2) {
-		m->ctl->k_cpu = spin ? cpu[1] : cpu[0];
-		m->ctl->u_cpu = cpu[0];
+	ctl->crowded = vcpus > n;
+	ctl->host_cpus = n;
+	bool spin = n >= 2 && m->opts->handoff != HANDOFF_SLEEP;
+	ctl->spin_us = spin ? (m->opts->spin_us >= 0              ? (uint32_t)m->opts->spin_us
+			       : m->opts->handoff == HANDOFF_SPIN ? 1000
+								  : 200)
+			    : 0;
+	for (unsigned i = 0; i < MAX_VCPUS; i++) {
+		ctl->k_cpu[i] = ctl->u_cpu[i] = -1;
+		if (n < 2 || i >= vcpus)
+			continue;
+		ctl->u_cpu[i] = cpu[i % n];
+		ctl->k_cpu[i] = spin ? cpu[(i + (2 * vcpus <= n ? vcpus : 1)) % n] : cpu[i % n];
 	}
 }

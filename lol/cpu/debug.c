@@ -423,7 +423,9 @@ void debug_attention(struct vcpu *v, struct parked *p)
 {
 	bool watch = v->step.watch, stepped = v->step.on && v->step.site;
 
-	vh.park = 0;
+	__atomic_exchange_n(&vh.park, 0, __ATOMIC_SEQ_CST); /* before the looks: others set it too */
+	if (nmi_take(v, p->g, p->cpl))
+		return;
 	end_step(v, p->g);
 	if (watch)
 		stop(v, p, PARK_WATCH, 0);

@@ -3,6 +3,8 @@
  * What each sensitive instruction does to the virtual CPU.  Runs in K, in site context
  * when the site is rewritten, in signal context when an instruction trapped.
  */
+#include <sys/syscall.h>
+
 #include "cpu/debug.h"
 #include "cpu/insn.h"
 #include "ivmm-sites.h"
@@ -42,7 +44,7 @@ static void write_cr3(struct vcpu *v, uint64_t val)
 
 	v->cr3 = val & ~(1ull << 63);
 	if (!keep)
-		upool_flush(val);
+		upool_flush(v, val);
 	if (!keep || ((old ^ val) & PTE_ADDR))
 		utlb_flush(v);
 	if (val & PTE_ADDR)
@@ -56,7 +58,7 @@ static void write_cr4(struct vcpu *v, uint64_t val)
 	v->cr4 = val;
 	if (changed & (1u << 7 | 1u << 4 | 1u << 17 | 1u << 20)) { /* PGE, PSE, PCIDE, SMEP: the whole TLB */
 		k_flush_all();
-		upool_flush_everything();
+		upool_flush_everything(v);
 		utlb_flush(v);
 	}
 }
@@ -189,6 +191,10 @@ static void iret(struct vcpu *v, struct gregs *g, bool swapped)
 	g->rip = f[0];
 	g->r[RSP] = f[3];
 	g->rflags = f[2];
+	if (v->nmi_blocked) {
+		v->nmi_blocked = false;
+		vh.park = 1; /* another may be waiting */
+	}
 	if ((f[1] & 3) == 0) {
 		STAT(iret_kernel);
 		vh.vflags = (f[2] & FL_IF) | 2;
@@ -370,12 +376,13 @@ static void do_cpuid(struct vcpu *v, struct gregs *g)
 	g->r[RDX] = out[3];
 }
 
-/* hlt; with interrupts off nothing can ever come: the guest has stopped for good. */
-static void hlt(struct vcpu *v)
+/* hlt; with interrupts off only INIT ends it, and when all vCPUs are in it the guest has stopped for good. */
+static void hlt(struct vcpu *v, struct gregs *g)
 {
-	if (!virtual_if())
-		k_stop(KSTOP_POWEROFF, "halted with interrupts off");
-	vcpu_idle(v);
+	if (virtual_if())
+		vcpu_idle(v);
+	else
+		vcpu_dead(v, g);
 }
 
 static bool msr_access(struct vcpu *v, struct gregs *g, const struct insn *in)
@@ -464,7 +471,7 @@ void emulate(struct vcpu *v, struct gregs *g, const struct insn *in)
 		popf(g);
 		break;
 	case OP_HLT:
-		hlt(v);
+		hlt(v, g);
 		break;
 	case OP_SWAPGS:
 		swapgs();
@@ -477,7 +484,7 @@ void emulate(struct vcpu *v, struct gregs *g, const struct insn *in)
 		break;
 	case OP_INVPCID: /* masked in CPUID; a superset of what it asks */
 		k_flush_all();
-		upool_flush_everything();
+		upool_flush_everything(v);
 		utlb_flush(v);
 		break;
 	case OP_CLTS:
@@ -585,6 +592,10 @@ void emulate(struct vcpu *v, struct gregs *g, const struct insn *in)
 	case OP_LKGS:
 		v->sel[5] = (uint16_t)g->r[in->reg & 15];
 		vh.swapped_gs = 0;
+		break;
+	case OP_YIELD:
+		STAT(yields);
+		sys3(SYS_sched_yield, 0, 0, 0);
 		break;
 	case OP_NOP:
 		break;

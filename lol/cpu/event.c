@@ -110,7 +110,8 @@ bool interrupt_waiting(struct vcpu *v)
 
 int interrupt_take(struct vcpu *v)
 {
-	vh.pending = 0;
+	/* A sender sets its bit first and then this word: no look at the bits may come before the word is cleared. */
+	__atomic_exchange_n(&vh.pending, 0, __ATOMIC_SEQ_CST);
 	if (!interrupt_waiting(v))
 		return -1;
 	vh.pending = 1; /* there may be more; the next look clears it */
@@ -143,21 +144,57 @@ void ivmm_deliver(struct gregs *g)
 void vcpu_idle(struct vcpu *v)
 {
 	STAT(hlt);
+	atomic_fetch_sub(&vcpus_active, 1);
+	atomic_store(&v->halted, 1); /* before the last look */
 	for (;;) {
 		uint32_t seen = atomic_load(&v->event);
-		if (interrupt_waiting(v) || vh.park) { /* to rest, hlt ends for nothing, as it may */
-			vh.pending = 1;
-			return;
-		}
+		if (interrupt_waiting(v) || vh.park) /* to rest, hlt ends for nothing, as it may */
+			break;
 		sys6(SYS_futex, (long)&v->event, FUTEX_WAIT_PRIVATE, seen, 0, 0, 0);
 	}
+	atomic_store_explicit(&v->halted, 0, memory_order_relaxed);
+	atomic_fetch_add(&vcpus_active, 1);
+	vh.pending = 1;
 }
 
+/*
+ * The interrupt, or whatever it is, has been noted. How v hears of it depends on what it does: asleep in hlt it is woken;
+ * while guest user code runs, the U is stopped and K's thread left alone; else there is a signal. Each state is published
+ * before v looks at what is due for the last time.
+ */
 void vcpu_kick(struct vcpu *v)
 {
 	if (v == vh.vcpu) {
 		vh.pending = 1;
 		return;
 	}
-	sys3(SYS_tgkill, sys3(SYS_getpid, 0, 0, 0), v->tid, 10);
+	__atomic_store_n(&v->hot->pending, 1, __ATOMIC_RELAXED);
+	atomic_fetch_add(&v->event, 1);
+	if (atomic_load(&v->halted)) {
+		STAT(kicks_halted);
+		sys6(SYS_futex, (long)&v->event, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
+		return;
+	}
+	struct uproc *u = atomic_load(&v->in_user);
+	if (u) {
+		kick_user(u);
+	} else {
+		STAT(kicks_kernel);
+		sys3(SYS_tgkill, sys3(SYS_getpid, 0, 0, 0), v->tid, 10);
+	}
+}
+
+void vcpu_kick_devices(void)
+{
+	vcpu_kick(vcpus[0]);
+}
+
+bool nmi_take(struct vcpu *v, struct gregs *g, unsigned cpl)
+{
+	if (v->nmi_blocked || v->step.on || v->step.busy || !atomic_exchange(&v->nmi, false))
+		return false;
+	v->nmi_blocked = true;
+	vh.park = 1; /* what else it stands for waits for the next look */
+	inject(v, g, cpl, VEC_NMI, false, 0);
+	return true;
 }

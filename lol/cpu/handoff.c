@@ -10,7 +10,8 @@
  *  - when somebody else wants K's CPU: a spinner would take half of it from him. The host's scheduler tells how long K's
  *    thread was ready but did not run. After a while K tries again, after a longer one each time.
  *
- * Both CPUs are chosen by the monitor (lol/stats.c); without two of them nobody spins.
+ * Both CPUs are chosen by the monitor (lol/stats.c); without two of them nobody spins. With several vCPUs K spins
+ * while there are two host CPUs for each of those that are not halted.
  */
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -61,7 +62,7 @@ static void move(struct vcpu *v, bool home)
 {
 	STAT(handoff_moves);
 	v->handoff.home = home;
-	go_to(home ? kctl->u_cpu : kctl->k_cpu);
+	go_to(home ? kctl->u_cpu[v->id] : kctl->k_cpu[v->id]);
 }
 
 /* Time in ns that this thread was ready to run and did not: the second number of schedstat (the host's sched-stats.rst). */
@@ -101,6 +102,12 @@ static void look_at_scheduler(struct vcpu *v, uint64_t now)
 	}
 }
 
+/* Are more CPUs wanted than there are? */
+static bool no_room(void)
+{
+	return several_vcpus() && atomic_load_explicit(&vcpus_active, memory_order_relaxed) * 2 > kctl->host_cpus;
+}
+
 /* After a wait: does K still sit on the right CPU? */
 static void review(struct vcpu *v, bool was_long)
 {
@@ -114,7 +121,7 @@ static void review(struct vcpu *v, bool was_long)
 		look_at_scheduler(v, now);
 	if (!h->home && h->long_share > LONG_HOME)
 		move(v, true);
-	else if (h->home && h->long_share < LONG_AWAY && now > h->home_until) {
+	else if (h->home && h->long_share < LONG_AWAY && now > h->home_until && !no_room()) {
 		move(v, false);
 		h->waited = kept_waiting(h);
 		h->checked = now;
@@ -199,12 +206,14 @@ static void wake(struct vcpu *v, struct uproc *u)
 }
 
 /* Has u taken its last word, to ring a bell? Guest code that holds it up forever loses its process. */
-static bool handed_off(struct uproc *u)
+static bool handed_off(struct vcpu *v, struct uproc *u)
 {
 	uint64_t limit = rdtsc() + tsc_khz * 2000;
 
 	while (atomic_load(&u->s->turn) == TURN_U && !atomic_load(&u->s->dead)) {
 		__builtin_ia32_pause();
+		if (v->handoff.home || !kctl->spin_us)
+			sys3(SYS_sched_yield, 0, 0, 0); /* it may need this CPU */
 		if (rdtsc() > limit) {
 			sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
 			break;
@@ -220,8 +229,12 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 
 	if (!u->alive)
 		return false;
-	if (u->handing_off && !handed_off(u))
+	if (u->handing_off && !handed_off(v, u))
 		return false;
+	if (!v->handoff.home && kctl->spin_us && no_room()) {
+		v->handoff.home_until = rdtsc() + v->handoff.backoff;
+		move(v, true);
+	}
 	uint32_t looks = kctl->spin_us && !v->handoff.home ? U_SPIN : 0;
 	if (s->spin != looks)
 		s->spin = looks;
@@ -230,6 +243,7 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 	if (v->last_u != u || atomic_load(&s->u_sleeps))
 		wake(v, u);
 	bool ok = wait_turn(v, s, cmd & UCMD_BATCH ? s->batch_n : 0);
+	atomic_store_explicit(&v->in_user, NULL, memory_order_release); /* others may wait for this, see upatch.c */
 	if (cmd & UCMD_BATCH && s->batch_err) {
 		/* The host refused a mapping: too many, or no memory. Begin again from nothing. */
 		s->batch_err = 0;

@@ -14,7 +14,8 @@
 
 static struct uart uart;
 static struct byte_ring_end tx, rx;
-static bool tx_held; /* the chip has a byte that the ring had no room for */
+static struct klock uart_lock; /* of all these, but for looks that somebody repeats */
+static bool tx_held;           /* the chip has a byte that the ring had no room for */
 #define UART_LINE 4
 #define UART_PORT 0x3f8
 
@@ -53,7 +54,7 @@ static void uart_irq(void *ctx, bool level)
 	(void)ctx;
 	pic_set(UART_LINE, level);
 	if (level)
-		vh.pending = 1;
+		vcpu_kick_devices();
 }
 
 static const struct uart_ops uart_ops = {uart_tx, uart_irq};
@@ -66,7 +67,7 @@ void io_init(void)
 }
 
 /* Bytes that the monitor has put into the ring go into the chip's FIFO as it has room. */
-void io_poll_uart(void)
+static void poll_uart(void)
 {
 	uint8_t byte;
 
@@ -81,6 +82,16 @@ void io_poll_uart(void)
 	}
 	while (byte_ring_used(&rx) && uart_rx_room(&uart) && byte_ring_get(&rx, &byte))
 		uart_rx_push(&uart, byte);
+}
+
+void io_poll_uart(void)
+{
+	if (!*(volatile bool *)&tx_held && !atomic_load_explicit(&kctl->uart_break, memory_order_relaxed) &&
+	    !byte_ring_used(&rx))
+		return;
+	k_lock(&uart_lock);
+	poll_uart();
+	k_unlock(&uart_lock);
 }
 
 static uint64_t rpc(struct vcpu *v, uint32_t op, uint32_t port, uint64_t addr, unsigned size, uint64_t val)
@@ -125,9 +136,11 @@ uint64_t io_port_read(struct vcpu *v, uint16_t port, unsigned size)
 	uint8_t val = 0xff;
 
 	if (port >= UART_PORT && port < UART_PORT + 8) {
-		io_poll_uart();
+		k_lock(&uart_lock);
+		poll_uart();
 		val = uart_read(&uart, port - UART_PORT);
-		io_poll_uart();
+		poll_uart();
+		k_unlock(&uart_lock);
 		return val;
 	}
 	if (pic_port(port, false, &val))
@@ -143,10 +156,13 @@ void io_port_write(struct vcpu *v, uint16_t port, unsigned size, uint64_t val)
 {
 	uint8_t byte = (uint8_t)val;
 
-	if (port >= UART_PORT && port < UART_PORT + 8)
+	if (port >= UART_PORT && port < UART_PORT + 8) {
+		k_lock(&uart_lock);
 		uart_write(&uart, port - UART_PORT, byte);
-	else if (!pic_port(port, true, &byte) && monitor_port(port))
+		k_unlock(&uart_lock);
+	} else if (!pic_port(port, true, &byte) && monitor_port(port)) {
 		rpc(v, KRPC_WRITE, 1, port, size, val);
+	}
 }
 
 static int virtio_device(gpa_t gpa, uint32_t *offset)

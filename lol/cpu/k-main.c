@@ -7,6 +7,7 @@
  * RAM, its doorbells and the right to ask for U processes; the guest kernel can do
  * whatever it likes in here, the walls are the sandbox (ksandbox.c).
  */
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -69,22 +70,7 @@ static struct vcpu *make_vcpu(unsigned id)
 	if (v == MAP_FAILED)
 		k_stop(KSTOP_START, "cannot allocate a vCPU");
 	v->id = id;
-	v->cr0 = 0x80050033; /* PG AM WP NE ET MP PE */
-	v->cr4 = 0x20 | 0x200 | 0x400; /* PAE OSFXSR OSXMMEXCPT */
-	v->cr3 = kctl->boot.early_top_pgt;
-	v->efer = 0xd01; /* NXE LMA LME SCE */
-	v->xcr0 = 1;
-	v->pat = 0x0007040600070406ull;
-	v->misc_enable = 1;
-	v->apic_base = 0xfee00c00 | (id == 0 ? 0x100 : 0);
-	for (int i = 0; i < 6; i++)
-		v->sel[i] = SEL_KERNEL_DS;
-	v->user_cs = SEL_USER_CS;
-	v->dr[6] = 0xffff0ff0;
-	v->dr[7] = 0x400;
-	*(uint16_t *)v->stage = 0x37f;
-	*(uint32_t *)(v->stage + 24) = 0x1f80;
-	lapic_init(v);
+	vcpu_reset(v);
 	return v;
 }
 
@@ -93,21 +79,69 @@ static void adopt(struct vcpu *v)
 {
 	stack_t ss = {.ss_sp = v->altstack, .ss_size = sizeof(v->altstack)};
 	struct sigevent se = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM};
+	int cpu = kctl->k_cpu[v->id];
 
 	vh.vflags = 2;
 	vh.vcpu = v;
+	vh.stats = &kctl->stats[v->id];
 	vh.ivmm_sp = (uint64_t)v->stack + sizeof(v->stack) - 8;
+	v->hot = &vh;
 	v->tid = (int)syscall(SYS_gettid);
 	se._sigev_un._tid = v->tid;
 	if (sigaltstack(&ss, NULL) < 0 || syscall(SYS_timer_create, CLOCK_MONOTONIC, &se, &v->timer) < 0)
 		k_stop(KSTOP_START, "cannot set up the signals of a vCPU");
-	if (kctl->k_cpu >= 0) {
+	if (cpu >= 0) {
 		cpu_set_t set;
 		CPU_ZERO(&set);
-		CPU_SET((unsigned)kctl->k_cpu, &set);
+		CPU_SET((unsigned)cpu, &set);
 		sched_setaffinity(0, sizeof(set), &set);
 	}
 	handoff_init(v);
+}
+
+static _Noreturn void run_vcpu(struct vcpu *v)
+{
+	struct gregs *g = (struct gregs *)(vh.ivmm_sp - sizeof(struct gregs) - 8);
+
+	vcpu_start_regs(v, g);
+	ivmm_start(g);
+}
+
+static _Atomic uint32_t ready; /* further vCPUs whose threads are set up */
+
+static void *further_vcpu(void *arg)
+{
+	struct vcpu *v = arg;
+	sigset_t none;
+
+	adopt(v);
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, NULL); /* the handlers need vh */
+	atomic_fetch_add(&ready, 1);
+	vcpu_wait_start(v);
+	run_vcpu(v);
+}
+
+/* The sandbox has no clone, and it is to hold for all threads, so they are made before it. */
+static void make_threads(void)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 65536); /* until the guest starts */
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	for (unsigned i = 1; i < kctl->ncpus; i++)
+		if (pthread_create(&thread, &attr, further_vcpu, vcpus[i]))
+			k_stop(KSTOP_START,
+			       "cannot make threads for %u vCPUs; is the limit of processes (ulimit -u) reached?",
+			       kctl->ncpus);
+	while (atomic_load(&ready) != kctl->ncpus - 1)
+		usleep(100);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 int main(void)
@@ -119,8 +153,12 @@ int main(void)
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	b = &kctl->boot;
 	if (!(getauxval(AT_HWCAP2) & 2))
-		k_stop(KSTOP_START, "the host does not let user code use FSGSBASE; LoL needs Linux 5.9 or later on a CPU from after 2012");
-	vcpus[0] = make_vcpu(0);
+		k_stop(KSTOP_START,
+		       "the host does not let user code use FSGSBASE; LoL needs Linux 5.9 or later on a CPU from after 2012");
+	for (unsigned i = 0; i < kctl->ncpus; i++)
+		vcpus[i] = make_vcpu(i);
+	vh.vcpu = vcpus[0];
+	vh.stats = &kctl->stats[0];
 	cpuid_init();
 	kmap_init();
 	map_linear();
@@ -128,27 +166,17 @@ int main(void)
 	upatch_init();
 	pic_init();
 	io_init();
-	vh.vcpu = vcpus[0];
 	sites_rewrite(b->sites, b->sites_end - b->sites, false);
 	sites_rewrite_copies();
+	spin_replace();
 	trap_init();
 	adopt(vcpus[0]);
+	make_threads();
 	const char *err = ksandbox_enter();
 	if (err)
 		k_stop(KSTOP_START, "%s", err);
 	atomic_store(&kctl->park[0].started, 1);
 	atomic_store(&kctl->k_tid, (uint32_t)vcpus[0]->tid);
 	park_notice(vcpus[0]);
-
-	struct gregs *g = (struct gregs *)(vh.ivmm_sp - sizeof(struct gregs) - 8);
-	memset(g, 0, sizeof(*g));
-	g->rip = b->entry;
-	g->rflags = 2;
-	if (b->entry_is_c) {
-		g->r[RDI] = K_DIRECT_MAP + b->boot_params;
-		g->r[RSP] = b->initial_stack;
-	}
-	g->r[R15] = b->boot_params;
-	wrgsbase(0);
-	ivmm_start(g);
+	run_vcpu(vcpus[0]);
 }

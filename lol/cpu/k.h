@@ -47,7 +47,7 @@ struct gregs {
 #define SEL_USER_DS 0x2b
 #define SEL_USER_CS 0x33
 
-enum { VEC_DE = 0, VEC_DB = 1, VEC_BP = 3, VEC_UD = 6, VEC_DF = 8, VEC_NP = 11, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_XM = 19 };
+enum { VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_UD = 6, VEC_DF = 8, VEC_NP = 11, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_XM = 19 };
 #define PFEC_P 1u
 #define PFEC_W 2u
 #define PFEC_U 4u
@@ -67,8 +67,16 @@ struct vhot {
 	struct vcpu *vcpu; /* 40 */
 	uint64_t swapped_gs; /* 48: IA32_KERNEL_GS_BASE, what swapgs brings */
 	uint64_t save_rax, save_rcx; /* 56, 64: of a site's own code while it needs registers (rewrite.c) */
+	struct kstats *stats;
 };
 extern __thread struct vhot vh __attribute__((tls_model("local-exec")));
+
+/* lock.c: a lock of K's; who waits sleeps soon. Never held where guest code runs or a guest kernel address is touched. */
+struct klock {
+	_Atomic uint32_t word; /* 0 free, 1 held, 2 held and somebody sleeps */
+};
+void k_lock(struct klock *l);
+void k_unlock(struct klock *l);
 
 struct lapic {
 	_Atomic uint32_t irr[8];
@@ -142,8 +150,13 @@ struct vcpu {
 	int tid;
 	int timer;                     /* timer_t of the host */
 	bool timer_armed;
-	_Atomic uint32_t event;        /* bumped by whatever wakes a halted vCPU; a futex */
-	struct uproc *last_u;          /* the U that had its turn last, maybe still spinning */
+	_Atomic uint32_t event;          /* bumped by whatever wakes a halted vCPU; a futex */
+	_Atomic uint32_t halted;         /* sleeps on event, or is about to */
+	struct vhot *hot;                /* its thread's vh; other threads write pending and park only */
+	_Atomic bool nmi;                /* one is due */
+	bool nmi_blocked;                /* until the next iretq */
+	bool init, sipi, dead;           /* smp.c, under its lock */
+	struct uproc *last_u;            /* the U that had its turn last, maybe still spinning */
 	_Atomic(struct uproc *) in_user; /* the U that runs guest code for this vCPU now */
 	const struct insn *entry_swapgs; /* see syscall_entry(), valid while lstar is entry_for */
 	uint64_t entry_for;
@@ -162,9 +175,10 @@ extern struct kctl *kctl;
 extern struct guest_ram ram;
 extern struct vcpu *vcpus[MAX_VCPUS];
 extern uint64_t tsc_khz;
+extern _Atomic uint32_t vcpus_active; /* that are not halted */
 
-#define STAT(n) (kctl->stats.n++)
-#define STAT_ADD(n, x) (kctl->stats.n += (uint64_t)(x))
+#define STAT(n) (vh.stats->n++)
+#define STAT_ADD(n, x) (vh.stats->n += (uint64_t)(x))
 
 static inline uint64_t rdtsc(void)
 {
@@ -204,6 +218,8 @@ int k_format(char *out, size_t size, const char *fmt, __builtin_va_list ap);
 struct insn;
 void sites_rewrite(gva_t first, uint64_t bytes, bool module);
 void sites_rewrite_copies(void);
+bool site_add(const struct insn *in, uint8_t *code);
+void spin_replace(void); /* spin.c */
 const struct insn *site_at(gva_t rip);
 const struct insn *site_around(gva_t va);            /* the site whose region has the byte va, or NULL */
 gva_t site_trampoline(const struct insn *in);        /* where to go on for it to be emulated in site context; 0: it has none */
@@ -230,9 +246,24 @@ int interrupt_take(struct vcpu *v);
 bool interrupt_waiting(struct vcpu *v);
 void vcpu_idle(struct vcpu *v);
 void vcpu_kick(struct vcpu *v); /* from another thread, or from a device in this one */
+void vcpu_kick_devices(void);   /* the one that device interrupts go to */
+/* vh.park is set: is it an NMI? Then regs is at its handler now. */
+bool nmi_take(struct vcpu *v, struct gregs *regs, unsigned cpl);
+
+/* smp.c */
+void vcpu_reset(struct vcpu *v);
+void vcpu_dead(struct vcpu *v, struct gregs *regs); /* hlt with interrupts off: until another vCPU starts it again */
+void vcpu_wait_start(struct vcpu *v);
+void vcpu_init_ipi(struct vcpu *v);
+void vcpu_sipi(struct vcpu *v);
+void vcpu_start_regs(struct vcpu *v, struct gregs *regs);
+static inline bool several_vcpus(void)
+{
+	return kctl->ncpus > 1;
+}
 
 /* lapic.c, pic.c */
-void lapic_init(struct vcpu *v);
+void lapic_init(struct vcpu *v); /* as after INIT */
 bool lapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *val);
 bool lapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t val);
 int lapic_highest(struct vcpu *v);
@@ -347,7 +378,7 @@ static inline void *k_linear(gva_t va, size_t n)
 bool k_read(gva_t va, void *buf, size_t n);
 bool k_write(gva_t va, const void *buf, size_t n);
 bool k_is_kernel(gva_t va);
-enum kfill { KFILL_DONE, KFILL_FAULT, KFILL_MMIO };
+enum kfill { KFILL_DONE, KFILL_FAULT, KFILL_MMIO, KFILL_AGAIN }; /* AGAIN: inside kmap.c only */
 enum kfill k_fill(struct vcpu *v, gva_t va, uint32_t error, gpa_t *mmio);
 void k_flush_all(void);
 void k_flush_page(gva_t va);
@@ -356,8 +387,8 @@ gpa_t k_root(struct vcpu *v);
 /* mmu/umap.c, upool.c */
 void upool_init(void);
 struct uproc *upool_get(struct vcpu *v, gpa_t root);
-void upool_flush(gpa_t root);              /* CR3 written without the no-flush bit */
-void upool_flush_everything(void);         /* all address spaces (CR4) */
+void upool_flush(struct vcpu *v, gpa_t root); /* CR3 written without the no-flush bit */
+void upool_flush_everything(struct vcpu *v);  /* all address spaces (CR4) */
 void upool_invlpg(struct vcpu *v, gva_t va);
 
 #endif

@@ -42,6 +42,7 @@ const char *ksandbox_enter(void)
 		if (vcpus[i]->handoff.schedstat >= 0)
 			err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(pread64), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)vcpus[i]->handoff.schedstat));
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), 1, SCMP_A0(SCMP_CMP_EQ, 0));
+	err |= seccomp_attr_set(c, SCMP_FLTATR_CTL_TSYNC, 1); /* all vCPUs' threads */
 	if (err == 0)
 		err = seccomp_load(c);
 	if (c)

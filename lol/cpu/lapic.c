@@ -3,8 +3,8 @@
  * The local APIC in x2APIC mode (SDM vol. 3, 11.12), reached through MSRs only, with
  * the TSC-deadline timer on a host timer.  Runs in K, any context.
  *
- * Not as on hardware: no logical destinations, no NMI or SMI by IPI, no error
- * register; Linux uses none of them in physical x2APIC mode without a watchdog.
+ * Not as on hardware: no logical destinations, no SMI by IPI, no error register; Linux uses
+ * none of them in physical x2APIC mode.
  */
 #include <sys/syscall.h>
 #include <time.h>
@@ -20,6 +20,12 @@ void lapic_init(struct vcpu *v)
 
 	for (unsigned i = 0; i < ARRAY_LEN(a->lvt); i++)
 		a->lvt[i] = LVT_MASKED;
+	for (unsigned i = 0; i < ARRAY_LEN(a->isr); i++) {
+		atomic_store(&a->irr[i], 0);
+		a->isr[i] = 0;
+	}
+	a->tpr = a->esr = a->dcr = 0;
+	a->deadline = 0;
 	if (v->id == 0)
 		a->lvt[LVT_LINT0] = 0x700; /* ExtINT, open: the 8259 pair works from the start */
 	a->svr = 0xff;
@@ -52,9 +58,17 @@ void lapic_accept(struct vcpu *v, unsigned vector)
 	v->lapic.isr[vector / 32] |= 1u << vector % 32;
 }
 
+/* Who sets the bit also kicks; while it is set another need not. */
 static void raise(struct vcpu *v, unsigned vector)
 {
-	atomic_fetch_or(&v->lapic.irr[vector / 32], 1u << vector % 32);
+	if (!(atomic_fetch_or(&v->lapic.irr[vector / 32], 1u << vector % 32) & 1u << vector % 32))
+		vcpu_kick(v);
+}
+
+static void raise_nmi(struct vcpu *v)
+{
+	atomic_store(&v->nmi, true);
+	__atomic_store_n(&v->hot->park, 1, __ATOMIC_SEQ_CST);
 	vcpu_kick(v);
 }
 
@@ -101,20 +115,44 @@ void lapic_deadline(struct vcpu *v, uint64_t tsc)
 	arm(v, (uint64_t)((unsigned __int128)d * 1000000 / tsc_khz) + 1);
 }
 
+enum { IPI_FIXED, IPI_LOWEST, IPI_SMI, IPI_NMI = 4, IPI_INIT, IPI_SIPI };
+#define ICR_DEASSERT(icr) (((icr)&0xc000) == 0x8000) /* level triggered and low: of INIT, nothing happens */
+
+static void send_to(struct vcpu *v, unsigned mode, uint64_t icr)
+{
+	switch (mode) {
+	case IPI_FIXED:
+	case IPI_LOWEST:
+		raise(v, icr & 0xff);
+		break;
+	case IPI_NMI:
+		raise_nmi(v);
+		break;
+	case IPI_INIT:
+		if (!ICR_DEASSERT(icr))
+			vcpu_init_ipi(v);
+		break;
+	case IPI_SIPI:
+		vcpu_sipi(v);
+		break;
+	}
+}
+
 /* ICR (11.12.9): one 64-bit write, destination in the upper half. */
 static void send_ipi(struct vcpu *v, uint64_t icr)
 {
-	unsigned vector = icr & 0xff, mode = icr >> 8 & 7, shorthand = icr >> 18 & 3;
+	unsigned mode = icr >> 8 & 7, shorthand = icr >> 18 & 3;
 	uint32_t dest = (uint32_t)(icr >> 32);
 
-	if (mode > 1) /* INIT and SIPI of further processors: issue of several CPUs; NMI: not modelled */
-		return;
+	STAT(ipis);
 	for (unsigned i = 0; i < kctl->ncpus; i++) {
 		bool self = i == v->id;
-		bool hit = shorthand == 0 ? dest == i || dest == ~0u : shorthand == 1 ? self : shorthand == 2 || !self;
-		if (hit && vcpus[i])
-			raise(vcpus[i], vector);
+		if (shorthand == 0 ? dest == i || dest == ~0u : shorthand == 1 ? self : shorthand == 2 || !self)
+			send_to(vcpus[i], mode, icr);
 	}
+	/* Most senders spin until the others have answered: let those run that need this CPU for it. */
+	if (kctl->crowded)
+		sys3(SYS_sched_yield, 0, 0, 0);
 }
 
 static const uint8_t lvt_of[] = {LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR};

@@ -132,8 +132,16 @@ static void look_at_text(void)
 
 	if (atomic_exchange(&seen, now) == now)
 		return;
-	upatch_check();
+	upatch_check(vh.vcpu);
 	debug_tables();
+}
+
+/* vh.park has been acted upon. An NMI uses the word too, from another thread. */
+static void park_looked(struct vcpu *v)
+{
+	__atomic_exchange_n(&vh.park, 0, __ATOMIC_SEQ_CST);
+	if (atomic_load(&v->nmi) && !v->nmi_blocked)
+		vh.park = 1;
 }
 
 uint32_t park_here(struct vcpu *v, const struct parked *at)
@@ -142,7 +150,7 @@ uint32_t park_here(struct vcpu *v, const struct parked *at)
 	uint32_t want, answered = 0, changed;
 
 	if (!atomic_load(&p->want)) {
-		vh.park = 0;
+		park_looked(v);
 		return PARK_GO_ON;
 	}
 	fpu_save(v); /* the stage is the truth now; the next entry to user code loads it again */
@@ -166,7 +174,7 @@ uint32_t park_here(struct vcpu *v, const struct parked *at)
 		take_over_vectors(v, &p->state);
 	look_at_text();
 	/* In this order: a new wish between the two is seen by one or the other. */
-	vh.park = 0;
+	park_looked(v);
 	vh.pending = 1;
 	park_notice(v);
 	return go;

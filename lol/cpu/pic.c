@@ -9,6 +9,7 @@ static struct chip {
 	uint8_t irr, isr, imr, base, icw, read_isr, level;
 	bool auto_eoi, init4;
 } chip[2];
+static struct klock lock; /* of both chips: any vCPU may reach their ports, only vCPU 0 takes their interrupts */
 
 void pic_init(void)
 {
@@ -17,8 +18,10 @@ void pic_init(void)
 
 void pic_raise(unsigned line)
 {
+	k_lock(&lock);
 	if (line < 16)
 		chip[line / 8].irr |= (uint8_t)(1u << line % 8);
+	k_unlock(&lock);
 }
 
 void pic_set(unsigned line, bool level)
@@ -26,12 +29,14 @@ void pic_set(unsigned line, bool level)
 	struct chip *c = &chip[line / 8 & 1];
 	uint8_t bit = (uint8_t)(1u << line % 8);
 
+	k_lock(&lock);
 	if (level && !(c->level & bit))
 		c->irr |= bit;
 	if (level)
 		c->level |= bit;
 	else
 		c->level &= (uint8_t)~bit;
+	k_unlock(&lock);
 }
 
 static int chip_highest(const struct chip *c)
@@ -44,7 +49,7 @@ static int chip_highest(const struct chip *c)
 	return c->isr & ((2u << line) - 1) ? -1 : line;
 }
 
-int pic_highest(void)
+static int highest(void)
 {
 	int slave = chip_highest(&chip[1]);
 
@@ -57,6 +62,17 @@ int pic_highest(void)
 	return line == 2 ? slave + 8 : line;
 }
 
+int pic_highest(void)
+{
+	/* Mostly nothing at all is wanted; who changes that kicks afterwards. */
+	if (!(((volatile struct chip *)chip)[0].irr | ((volatile struct chip *)chip)[1].irr))
+		return -1;
+	k_lock(&lock);
+	int line = highest();
+	k_unlock(&lock);
+	return line;
+}
+
 static void accept(struct chip *c, int line)
 {
 	c->irr &= (uint8_t)~(1u << line);
@@ -64,9 +80,9 @@ static void accept(struct chip *c, int line)
 		c->isr |= (uint8_t)(1u << line);
 }
 
-int pic_acknowledge(void)
+static int acknowledge(void)
 {
-	int line = pic_highest();
+	int line = highest();
 
 	if (line < 0)
 		return chip[0].base + 7; /* spurious */
@@ -77,6 +93,14 @@ int pic_acknowledge(void)
 	}
 	accept(&chip[0], line);
 	return chip[0].base + line;
+}
+
+int pic_acknowledge(void)
+{
+	k_lock(&lock);
+	int vector = acknowledge();
+	k_unlock(&lock);
+	return vector;
 }
 
 static void command(struct chip *c, uint8_t val)
@@ -119,13 +143,16 @@ bool pic_port(uint16_t port, bool write, uint8_t *val)
 	}
 	if (port != 0x20 && port != 0x21 && port != 0xa0 && port != 0xa1)
 		return false;
+	k_lock(&lock);
 	if (write && port & 1)
 		data(c, *val);
 	else if (write)
 		command(c, *val);
 	else
 		*val = port & 1 ? c->imr : c->read_isr ? c->isr : c->irr;
-	if (write)
-		vh.pending = 1;
+	bool due = write && highest() >= 0;
+	k_unlock(&lock);
+	if (due)
+		vcpu_kick_devices();
 	return true;
 }

@@ -33,6 +33,8 @@ static uint8_t swapgs_code[SWAPGS_MAX * SWAPGS_SIZE] __attribute__((aligned(4096
 static struct insn *sites;
 static uint32_t *by_start; /* hash of the region's start -> number + 1 */
 static uint32_t nsites;
+/* Of these, for those who change them; others may look meanwhile: an entry is complete before its number is in by_start. */
+static struct klock lock;
 
 static uint32_t hash(gva_t va)
 {
@@ -270,15 +272,16 @@ static struct insn *record(const struct ivmm_site *s, gva_t start)
 	in.region = s->region_len;
 	in.uaccess = s->kind == IVMM_UACCESS;
 	in.to_user = in_range(va, kctl->boot.copy_to_user) ? 1 : in_range(va, kctl->boot.copy_from_user) ? 0 : 2;
-	uint32_t *slot = slot_of(start);
-	if (!*slot) {
+	uint32_t *slot = slot_of(start), number = *slot;
+	if (!number) {
 		if (nsites == SITES_MAX)
 			return NULL; /* still works by trapping, where the instruction traps */
-		*slot = ++nsites;
+		number = ++nsites;
 	}
-	sites[*slot - 1] = in;
+	sites[number - 1] = in;
+	__atomic_store_n(slot, number, __ATOMIC_RELEASE);
 	publish(&in, s->kind, bytes);
-	return &sites[*slot - 1];
+	return &sites[number - 1];
 }
 
 /* The site that code at va comes to by nothing but NOPs and direct jumps, within a few steps. */
@@ -335,9 +338,10 @@ void sites_rewrite(gva_t first, uint64_t bytes, bool module)
 
 	if (!sites)
 		tables_init();
+	k_lock(&lock);
 	for (gva_t e = first; e + sizeof(s) <= first + bytes; e += sizeof(s)) {
 		if (!k_read(e, &s, sizeof(s)))
-			return;
+			break;
 		gva_t start = e + (uint64_t)(int64_t)s.start;
 		if (module && !(start >= K_MODULES && start < K_LOW_END))
 			continue;
@@ -374,6 +378,19 @@ void sites_rewrite(gva_t first, uint64_t bytes, bool module)
 			k_write(in->start, copy, s.region_len);
 		}
 	}
+	k_unlock(&lock);
+}
+
+/* A site that no table has. code: where K can write it. False: no room. */
+bool site_add(const struct insn *in, uint8_t *code)
+{
+	if (nsites == SITES_MAX)
+		return false;
+	sites[nsites] = *in;
+	*slot_of(in->start) = nsites + 1;
+	nsites++;
+	write_region(&sites[nsites - 1], nsites - 1, code, in->region);
+	return true;
 }
 
 /*
@@ -384,21 +401,19 @@ static void copy_function(const gva_t range[2], bool to_user)
 {
 	for (gva_t va = range[0]; range[0] && va + 5 <= range[1]; va++) {
 		uint8_t *p = k_ptr(va);
-		if (!p || p[0] != 0xf3 || p[1] != 0xa4 || nsites == SITES_MAX)
+		if (!p || p[0] != 0xf3 || p[1] != 0xa4)
 			continue;
-		sites[nsites] = (struct insn){.op = OP_MOVS,
-					      .len = 2,
-					      .size = 1,
-					      .rep = 1,
-					      .uaccess = 1,
-					      .to_user = to_user,
-					      .region = 5,
-					      .va = va,
-					      .start = va};
-		*slot_of(va) = nsites + 1;
-		publish(&sites[nsites], IVMM_UACCESS, p);
-		nsites++;
-		write_region(&sites[nsites - 1], nsites - 1, p, 5);
+		struct insn in = {.op = OP_MOVS,
+				  .len = 2,
+				  .size = 1,
+				  .rep = 1,
+				  .uaccess = 1,
+				  .to_user = to_user,
+				  .region = 5,
+				  .va = va,
+				  .start = va};
+		publish(&in, IVMM_UACCESS, p);
+		site_add(&in, p);
 		return;
 	}
 }

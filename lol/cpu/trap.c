@@ -61,11 +61,12 @@ static void async_handler(int sig, siginfo_t *si, void *ucv)
 	struct gregs g;
 	int saved = errno;
 
-	(void)si;
 	if (v->step.tf) /* the step goes first */
 		v->step.held = true;
 	else
 		vh.pending = 1;
+	if (v->id != 0 && si->si_code == SI_USER) /* the monitor's kick went to whichever thread took it */
+		vcpu_kick_devices();
 	if (sig == SIGALRM && v->lapic.deadline && rdtsc() < v->lapic.deadline)
 		lapic_deadline(v, v->lapic.deadline); /* the two clocks disagree by a little */
 	park_notice(v);
@@ -196,6 +197,7 @@ static void guest_fault(struct vcpu *v, struct gregs *g, uint32_t trapno, uint32
 	if (trapno == VEC_PF) {
 		switch (k_fill(v, cr2, error, &gpa)) {
 		case KFILL_DONE:
+		case KFILL_AGAIN:
 			return;
 		case KFILL_MMIO:
 			if (mmio(v, g, gpa))

@@ -391,6 +391,8 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 	for (;;) {
 		if (vh.park || v->step.busy) {
 			vh.swapped_gs = gs.kernel;
+			if (nmi_take(v, g, 3))
+				break;
 			debug_user_stop(v, &at);
 			gs.kernel = vh.swapped_gs;
 		}
@@ -416,8 +418,13 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			debug_user_event(v, false, true);
 			break;
 		}
-		if (v->step.user_break)
+		atomic_store_explicit(&u->s->kick, 0, memory_order_relaxed); /* published with the turn */
+		atomic_store_explicit(&v->in_user, u, memory_order_relaxed); /* for signals of this thread, and other vCPUs' kicks */
+		if (several_vcpus() && !upatch_enter(u)) {
+			atomic_store(&v->in_user, NULL);
+			upatch_wait();
 			continue;
+		}
 		uint32_t cmd = UCMD_RESUME | put_segments(v, u, gs.user);
 		if (u->queued) {
 			STAT_ADD(u_batch_ops, u->queued);
@@ -436,8 +443,6 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		if (step)
 			u->s->regs[UR_EFL] |= FL_TF;
 		STAT(u_enter);
-		atomic_store_explicit(&u->s->kick, 0, memory_order_relaxed); /* published with the turn */
-		atomic_store_explicit(&v->in_user, u, memory_order_relaxed); /* for signals of this thread */
 		atomic_signal_fence(memory_order_seq_cst);
 		if ((vh.pending && !v->step.busy) || vh.park) /* the signal came before in_user was set */
 			atomic_store(&u->s->kick, 1);

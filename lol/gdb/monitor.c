@@ -116,7 +116,7 @@ static void do_sites(struct gdb_server *g, unsigned cpu, const char *arg, struct
 
 static void do_stats(struct gdb_server *g, unsigned cpu, const char *arg, struct gdb_out *o)
 {
-	struct kstats s = g->m->ctl->stats;
+	struct kstats s = stats_sum(g->m);
 
 	(void)cpu, (void)arg;
 #define X(name) gdb_out_format(o, "%-20s %llu\n", #name, (unsigned long long)s.name);

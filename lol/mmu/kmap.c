@@ -23,7 +23,14 @@ static const struct {
 	{K_VMEMMAP, K_CPU_ENTRY_AREA},
 	{K_CPU_ENTRY_AREA, K_KERNEL_END},
 };
-static uint32_t filled[ARRAY_LEN(dynamic)]; /* mappings made since the last full flush */
+static _Atomic uint64_t filled[ARRAY_LEN(dynamic)];  /* mappings made so far */
+static _Atomic uint64_t flushed[ARRAY_LEN(dynamic)]; /* the count at a full flush that is complete */
+/*
+ * All vCPUs share these mappings, so a flush by one is one for all. A fill whose walk may be older than a flush is taken
+ * back: every flush counts up first. Until then another vCPU may use it, as it may use its own TLB on hardware until it
+ * has taken part in the guest's shootdown.
+ */
+static _Atomic uint64_t flush_count;
 static gpa_t kernel_root;
 #define K_FILLED_MAX 16384
 
@@ -145,9 +152,10 @@ static uint64_t run_after(struct walk *w, uint64_t va, uint64_t want_flags, uint
 	return n;
 }
 
-enum kfill k_fill(struct vcpu *v, gva_t va, uint32_t error, gpa_t *mmio)
+static enum kfill fill_once(struct vcpu *v, gva_t va, uint32_t error, gpa_t *mmio)
 {
 	struct walk w;
+	uint64_t count = atomic_load(&flush_count);
 	int d = dynamic_range(va);
 	uint64_t start, len;
 
@@ -162,7 +170,8 @@ enum kfill k_fill(struct vcpu *v, gva_t va, uint32_t error, gpa_t *mmio)
 		*mmio = w.gpa;
 		return KFILL_MMIO;
 	}
-	pt_set_ad(&w, write && w.writable);
+	if (!pt_set_ad(&w, write && w.writable))
+		return KFILL_AGAIN;
 	start = va & PAGE_MASK;
 	if (w.size == PAGE_SIZE) {
 		uint64_t mask = PTE_P | PTE_W | PTE_NX | PTE_A, e = *w.pte & mask;
@@ -180,19 +189,36 @@ enum kfill k_fill(struct vcpu *v, gva_t va, uint32_t error, gpa_t *mmio)
 			k_bug("cannot map kernel page %lx", va);
 	}
 	STAT(k_fills);
-	if (++filled[d] > K_FILLED_MAX)
+	uint64_t n = atomic_fetch_add(&filled[d], 1) + 1;
+	if (atomic_load(&flush_count) != count) {
+		sys3(SYS_munmap, start, len, 0);
+		return KFILL_AGAIN;
+	}
+	if (n - atomic_load(&flushed[d]) > K_FILLED_MAX)
 		k_flush_all();
 	return KFILL_DONE;
+}
+
+enum kfill k_fill(struct vcpu *v, gva_t va, uint32_t error, gpa_t *mmio)
+{
+	enum kfill r;
+
+	do
+		r = fill_once(v, va, error, mmio);
+	while (r == KFILL_AGAIN);
+	return r;
 }
 
 void k_flush_all(void)
 {
 	STAT(k_flushes);
+	atomic_fetch_add(&flush_count, 1);
 	for (unsigned i = 0; i < ARRAY_LEN(dynamic); i++) {
-		if (!filled[i])
+		uint64_t n = atomic_load(&filled[i]);
+		if (n == atomic_load(&flushed[i]))
 			continue;
 		sys3(SYS_munmap, dynamic[i].start, dynamic[i].end - dynamic[i].start, 0);
-		filled[i] = 0;
+		atomic_store(&flushed[i], n);
 	}
 }
 
@@ -201,7 +227,10 @@ void k_flush_page(gva_t va)
 	struct walk w;
 	int d = dynamic_range(va);
 
-	if (d < 0 || !filled[d])
+	if (d < 0)
+		return;
+	atomic_fetch_add(&flush_count, 1);
+	if (atomic_load(&filled[d]) == atomic_load(&flushed[d]))
 		return;
 	/* A huge leaf is forgotten whole by one invlpg; what maps now says nothing about what did, so take 2 MiB where there is none. */
 	if (pt_walk(k_root(vh.vcpu), va, &w) && w.size == PAGE_SIZE)

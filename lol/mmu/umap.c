@@ -39,15 +39,15 @@ static uint64_t *shadow_entry(struct uproc *u, gva_t va)
 }
 
 /* Change a shadow entry; who can write to a page decides whether it may have a copy. */
-static void set_entry(uint64_t *sh, uint64_t new)
+static void set_entry(struct vcpu *v, uint64_t *sh, uint64_t new)
 {
 	uint64_t old = *sh;
 
 	*sh = new;
-	if (new & SH_W)
-		upatch_writer(new & PTE_ADDR, 1);
+	if (new &SH_W)
+		upatch_writer(v, new &PTE_ADDR, 1);
 	if (old & SH_W)
-		upatch_writer(old & PTE_ADDR, -1);
+		upatch_writer(v, old & PTE_ADDR, -1);
 }
 
 static void flush_batch(struct vcpu *v, struct uproc *u)
@@ -122,22 +122,22 @@ static void queue_touch(struct vcpu *v, struct uproc *u, gva_t va, uint64_t len)
 	u->maps--;
 }
 
-static void free_nodes(struct shnode *n, int shift)
+static void free_nodes(struct vcpu *v, struct shnode *n, int shift)
 {
 	if (!n)
 		return;
 	for (int i = 0; i < 512; i++)
 		if (shift > 12)
-			free_nodes(n->down[i], shift - 9);
+			free_nodes(v, n->down[i], shift - 9);
 		else
-			set_entry(&n->entry[i], 0);
+			set_entry(v, &n->entry[i], 0);
 	shnode_free(n);
 }
 
 void umap_drop(struct vcpu *v, struct uproc *u)
 {
 	for (unsigned i = 0; i < ARRAY_LEN(u->top); i++) {
-		free_nodes(u->top[i], 30);
+		free_nodes(v, u->top[i], 30);
 		u->top[i] = NULL;
 	}
 	u->queued = 0;
@@ -167,7 +167,7 @@ static bool joins(_Atomic uint64_t *pte, const uint64_t *shadow, uint64_t want, 
 static void map_copies(struct vcpu *v, struct uproc *u, gva_t va, uint64_t *sh, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
-		uint64_t off = upatch_copy(u, va + i * PAGE_SIZE, sh[i] & PTE_ADDR);
+		uint64_t off = upatch_copy(v, u, va + i * PAGE_SIZE, sh[i] & PTE_ADDR);
 		if (off == UINT64_MAX)
 			continue;
 		umap_window(v, u);
@@ -200,7 +200,7 @@ void umap_forget_page(struct vcpu *v, struct uproc *u, gva_t va)
 
 	if (!sh || !*sh)
 		return;
-	set_entry(sh, 0);
+	set_entry(v, sh, 0);
 	queue_munmap(v, u, va & PAGE_MASK, PAGE_SIZE);
 }
 
@@ -262,7 +262,7 @@ static bool map_run(struct vcpu *v, struct uproc *u, uint64_t *sh, gva_t va, con
 	if (fresh && flags & SH_W && len >= TOUCH_MIN)
 		queue_touch(v, u, first_va, len);
 	for (unsigned k = first; k <= last; k++)
-		set_entry(&sh[k], (first_gpa + (uint64_t)(k - first) * PAGE_SIZE) | flags);
+		set_entry(v, &sh[k], (first_gpa + (uint64_t)(k - first) * PAGE_SIZE) | flags);
 	if ((flags & (SH_W | SH_X)) == SH_X && !u->stepping)
 		map_copies(v, u, first_va, &sh[first], last - first + 1);
 	STAT(u_fills);
@@ -383,13 +383,13 @@ static void stretch_add(struct vcpu *v, struct uproc *u, struct stretch *s, gva_
 static bool compare(struct vcpu *v, struct uproc *u, struct stretch *s, gva_t va, uint64_t *sh, uint64_t now)
 {
 	if (!now || (now & PTE_ADDR) != (*sh & PTE_ADDR)) {
-		set_entry(sh, 0);
+		set_entry(v, sh, 0);
 		stretch_add(v, u, s, va, 0);
 		return false;
 	}
 	uint64_t keep = *sh & now & SH_PROT;
 	if (keep != (*sh & SH_PROT)) {
-		set_entry(sh, (*sh & ~SH_PROT) | keep);
+		set_entry(v, sh, (*sh & ~SH_PROT) | keep);
 		stretch_add(v, u, s, va, keep);
 	} else {
 		stretch_end(v, u, s);

@@ -45,10 +45,15 @@
  * A copy is valid as long as its page still has the bytes that it was made of (compared at
  * each fill) and no U maps the page writable: a JIT that writes through a second mapping
  * runs what it wrote.  While a program single-steps itself, or is stepped, its U has no copies.
+ *
+ * Several vCPUs: one lock for all of this but what a U's own vCPU looks up (sites are complete before their number is
+ * known, where[] of a slot is written by its vCPU).  Bytes that another vCPU may be executing are changed, and a copy
+ * that has become wrong is taken away, while that vCPU is out of user code: pause_others() and upatch_enter().
  */
 #include "mmu/upatch.h"
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "cpu/insn.h"
 
@@ -69,6 +74,8 @@ static struct site {
 	bool used;
 } site[SITES];                /* by entry of the table */
 static unsigned free_from[4]; /* by enum entry */
+static struct klock lock;
+static _Atomic uint32_t pausing; /* a vCPU changes what others may execute: stay out of user code */
 
 static struct copy {
 	gpa_t gpa;
@@ -80,9 +87,9 @@ static unsigned ncopies;
 /* The area behind guest RAM in its memfd: table, trampolines, copies; and the originals, which only K has. */
 static uint8_t *area;
 static uint8_t *originals;
-static uint16_t *copy_of_page; /* by page of RAM: number of its newest copy + 1 */
-static uint16_t *writers;      /* by page of RAM: mappings of U's that can be written through */
-static gva_t (*where)[COPIES]; /* by slot of the U */
+static _Atomic uint16_t *copy_of_page; /* by page of RAM: number of its newest copy + 1 */
+static _Atomic uint16_t *writers;      /* by page of RAM: mappings of U's that can be written through */
+static gva_t (*where)[COPIES];         /* by slot of the U */
 
 #define AREA_TRAMPS PATCH_TABLE_SIZE
 #define AREA_COPIES (PATCH_TABLE_SIZE + SITES * TRAMP_SIZE)
@@ -106,7 +113,7 @@ void upatch_init(void)
 		k_stop(KSTOP_START, "cannot map memory for rewritten user code");
 }
 
-static uint16_t *index_of(gpa_t gpa)
+static _Atomic uint16_t *index_of(gpa_t gpa)
 {
 	uint64_t off = ram_offset(&ram, gpa & PAGE_MASK, PAGE_SIZE);
 	return off == UINT64_MAX ? NULL : &copy_of_page[off / PAGE_SIZE];
@@ -114,7 +121,7 @@ static uint16_t *index_of(gpa_t gpa)
 
 static struct copy *find_copy(gpa_t gpa)
 {
-	uint16_t *i = index_of(gpa);
+	_Atomic uint16_t *i = index_of(gpa);
 	return i && *i && copy[*i - 1].valid ? &copy[*i - 1] : NULL;
 }
 
@@ -128,58 +135,112 @@ static uint8_t *original_bytes(const struct copy *c)
 	return originals + (size_t)(c - copy) * PAGE_SIZE;
 }
 
+/*
+ * Until resume_others(): no vCPU but v runs user code of a U that has c mapped. Each of them publishes that it is about to
+ * run user code, and in which U, before it looks at `pausing` for the last time.
+ */
+static void pause_others(struct vcpu *v, struct copy *c)
+{
+	if (!several_vcpus())
+		return;
+	atomic_fetch_add(&pausing, 1);
+	for (unsigned i = 0; i < kctl->ncpus; i++) {
+		struct uproc *u = atomic_load(&vcpus[i]->in_user);
+		if (vcpus[i] == v || !u || !where[u->slot][c - copy])
+			continue;
+		kick_user(u);
+		for (unsigned spins = 0; atomic_load(&vcpus[i]->in_user) == u; spins++)
+			if (spins < 1000)
+				__builtin_ia32_pause();
+			else
+				sys3(SYS_sched_yield, 0, 0, 0);
+	}
+}
+
+static void resume_others(void)
+{
+	if (several_vcpus())
+		atomic_fetch_sub(&pausing, 1);
+}
+
+bool upatch_enter(struct uproc *u)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	return !atomic_load(&pausing) && !__atomic_load_n(&u->stale_copies, __ATOMIC_RELAXED);
+}
+
+void upatch_wait(void)
+{
+	k_lock(&lock);
+	k_unlock(&lock);
+}
+
 /* The page is no longer what the copy was made of: U's that map it let go of it before they run again. */
-static void retire(struct copy *c)
+static void retire(struct vcpu *v, struct copy *c)
 {
 	c->valid = false;
+	pause_others(v, c);
 	for (unsigned slot = 0; slot < MAX_U; slot++)
 		if (where[slot][c - copy] && upool_by_slot(slot))
-			upool_by_slot(slot)->stale_copies = true;
+			__atomic_store_n(&upool_by_slot(slot)->stale_copies, true, __ATOMIC_RELAXED);
+	resume_others();
 }
 
 /* The copy of the page if that still has the bytes it was made of. */
-static struct copy *current_copy(gpa_t gpa)
+static struct copy *current_copy(struct vcpu *v, gpa_t gpa)
 {
 	struct copy *c = find_copy(gpa);
 
 	if (c && __builtin_memcmp(original_bytes(c), ram_ptr(&ram, c->gpa, PAGE_SIZE), PAGE_SIZE)) {
-		retire(c);
+		retire(v, c);
 		c = NULL;
 	}
 	return c;
 }
 
-void upatch_check(void)
+void upatch_check(struct vcpu *v)
 {
+	k_lock(&lock);
 	for (unsigned i = 0; i < ncopies; i++)
 		if (copy[i].valid)
-			current_copy(copy[i].gpa);
+			current_copy(v, copy[i].gpa);
+	k_unlock(&lock);
 }
 
-void upatch_writer(gpa_t gpa, int more)
+void upatch_writer(struct vcpu *v, gpa_t gpa, int more)
 {
-	uint16_t *index = index_of(gpa);
+	_Atomic uint16_t *index = index_of(gpa);
 
 	if (!index)
 		return;
-	writers[index - copy_of_page] = (uint16_t)(writers[index - copy_of_page] + more);
-	if (more < 0 || !*index || !copy[*index - 1].valid)
+	/* Counted before the look at copies; make_copy() looks at the count after it has made one known. */
+	atomic_fetch_add(&writers[index - copy_of_page], (uint16_t)more);
+	if (more < 0 || !atomic_load(index))
 		return;
-	retire(&copy[*index - 1]);
+	k_lock(&lock);
+	struct copy *c = find_copy(gpa);
+	if (c)
+		retire(v, c);
+	k_unlock(&lock);
 }
 
-uint64_t upatch_copy(struct uproc *u, gva_t va, gpa_t gpa)
+uint64_t upatch_copy(struct vcpu *v, struct uproc *u, gva_t va, gpa_t gpa)
 {
-	struct copy *c = current_copy(gpa);
+	_Atomic uint16_t *index = index_of(gpa);
+	uint64_t off = UINT64_MAX;
 	gpa_t other;
 
-	if (!c)
-		return UINT64_MAX;
-	gva_t *at = &where[u->slot][c - copy];
-	if (*at && *at != (va & PAGE_MASK) && umap_has_copy(u, *at, &other) && other == c->gpa)
-		return UINT64_MAX;
-	*at = va & PAGE_MASK;
-	return ram.size + AREA_COPIES + (uint64_t)(c - copy) * PAGE_SIZE;
+	if (!index || !atomic_load_explicit(index, memory_order_relaxed))
+		return off;
+	k_lock(&lock);
+	struct copy *c = current_copy(v, gpa);
+	gva_t *at = c ? &where[u->slot][c - copy] : NULL;
+	if (at && (!*at || *at == (va & PAGE_MASK) || !umap_has_copy(u, *at, &other) || other != c->gpa)) {
+		*at = va & PAGE_MASK;
+		off = ram.size + AREA_COPIES + (uint64_t)(c - copy) * PAGE_SIZE;
+	}
+	k_unlock(&lock);
+	return off;
 }
 
 /* ---- sites ---- */
@@ -333,55 +394,77 @@ static void write_trampoline(unsigned n, const uint8_t *window)
 	put(area + n * 8, &self, 8);
 }
 
-static struct copy *make_copy(gpa_t gpa, const uint8_t *page)
+static struct copy *make_copy(struct vcpu *v, gpa_t gpa, const uint8_t *page)
 {
-	uint16_t *index = index_of(gpa);
+	_Atomic uint16_t *index = index_of(gpa);
 
 	if (!index || writers[index - copy_of_page] || (!*index && ncopies == COPIES))
 		return NULL;
 	struct copy *c = *index ? &copy[*index - 1] : &copy[ncopies++];
+	pause_others(v, c); /* a U may run in what this copy was, its flag to let go of it already set */
 	*c = (struct copy){gpa & PAGE_MASK, true, NONE};
 	__builtin_memcpy(original_bytes(c), page, PAGE_SIZE);
 	__builtin_memcpy(copy_bytes(c), page, PAGE_SIZE);
-	*index = (uint16_t)(c - copy + 1);
+	resume_others();
+	atomic_store(index, (uint16_t)(c - copy + 1));
+	if (writers[index - copy_of_page]) { /* since a moment ago */
+		c->valid = false;
+		return NULL;
+	}
 	return c;
 }
 
-void upatch_site(struct vcpu *v, struct uproc *u, gva_t va)
+/* Under the lock. True: va has a rewritten site now. */
+static bool add_site(struct vcpu *v, struct uproc *u, gva_t va)
 {
 	struct walk w;
 	struct site s;
 
 	if (va >= K_USER_END || u->stepping || !pt_walk(v->cr3, va, &w) || !w.user || w.writable || w.nx)
-		return;
+		return false;
 	const uint8_t *page = ram_ptr(&ram, w.gpa & PAGE_MASK, PAGE_SIZE);
 	unsigned off = va & (PAGE_SIZE - 1);
 	if (!page || off + 2 > PAGE_SIZE || page[off] != 0x0f || page[off + 1] != 0x05)
-		return;
-	struct copy *c = current_copy(w.gpa);
+		return false;
+	struct copy *c = current_copy(v, w.gpa);
 	if (c && copy_bytes(c)[off] != page[off])
-		return; /* done before; this U has the page elsewhere too, or had it mapped before */
+		return !where[u->slot][c - copy]; /* done before; this U had the page mapped then, or has it elsewhere too */
 	vector_registers_save();
 	unsigned n;
 	bool ok = choose_form(c, page, off, &s, &n);
 	vector_registers_restore();
-	if (!ok || (!c && !(c = make_copy(w.gpa, page))))
-		return;
+	if (!ok || (!c && !(c = make_copy(v, w.gpa, page))))
+		return false;
+	s.used = false;
 	s.copy = (uint16_t)(c - copy);
 	s.next = c->sites;
 	site[n] = s;
 	write_trampoline(n, page + s.off);
-	c->sites = (uint16_t)n;
+	__atomic_store_n(&site[n].used, true, __ATOMIC_RELEASE);
+	pause_others(v, c); /* they may be between the syscall and what moves behind it */
+	__atomic_store_n(&c->sites, (uint16_t)n, __ATOMIC_RELEASE);
 	write_jump(copy_bytes(c) + s.off, &s, n);
+	resume_others();
 	STAT(u_sites);
-	umap_forget_page(v, u, va); /* the next touch maps the copy */
+	return true;
+}
+
+void upatch_site(struct vcpu *v, struct uproc *u, gva_t va)
+{
+	gpa_t gpa;
+
+	k_lock(&lock);
+	bool done = add_site(v, u, va);
+	k_unlock(&lock);
+	if (done && !umap_has_copy(u, va, &gpa))
+		umap_forget_page(v, u, va); /* the next touch maps the copy */
 }
 
 /* ---- rip in both directions ---- */
 
 gva_t upatch_return(struct uproc *u, uint64_t id)
 {
-	if (id >= SITES || !site[id].used || !where[u->slot][site[id].copy])
+	if (id >= SITES || !__atomic_load_n(&site[id].used, __ATOMIC_ACQUIRE) || !where[u->slot][site[id].copy])
 		return 0;
 	return where[u->slot][site[id].copy] + site[id].off + (site[id].form == AFTER ? 2 : 7);
 }
@@ -403,12 +486,12 @@ gva_t upatch_to_guest(struct uproc *u, gva_t rip)
 gva_t upatch_to_host(struct uproc *u, gva_t rip)
 {
 	gpa_t gpa;
-	uint16_t *i;
+	_Atomic uint16_t *i;
 
 	if (!umap_has_copy(u, rip, &gpa) || !(i = index_of(gpa)) || !*i)
 		return rip;
 	unsigned off = rip & (PAGE_SIZE - 1);
-	for (unsigned n = copy[*i - 1].sites; n != NONE; n = site[n].next) {
+	for (unsigned n = __atomic_load_n(&copy[*i - 1].sites, __ATOMIC_ACQUIRE); n != NONE; n = site[n].next) {
 		const struct site *s = &site[n];
 		gva_t t = UPATCH_BASE + AREA_TRAMPS + n * TRAMP_SIZE;
 		if (s->form == AFTER && off >= s->off + 2u && off < s->off + 2u + s->moved) {

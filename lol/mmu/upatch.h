@@ -14,13 +14,20 @@ void upatch_site(struct vcpu *v, struct uproc *u, gva_t va);
  * memfd offset of the private copy to be mapped at va of u for the page gpa; UINT64_MAX: there is none (any more), or
  * u has it at another address.
  */
-uint64_t upatch_copy(struct uproc *u, gva_t va, gpa_t gpa);
+uint64_t upatch_copy(struct vcpu *v, struct uproc *u, gva_t va, gpa_t gpa);
 
 /* Guest text may have been changed behind the back of all: let go of copies that are no longer right. */
-void upatch_check(void);
+void upatch_check(struct vcpu *v);
 
 /* One more or one less U mapping of the page gpa that can be written through. */
-void upatch_writer(gpa_t gpa, int more);
+void upatch_writer(struct vcpu *v, gpa_t gpa, int more);
+
+/*
+ * With several vCPUs: may user code run in u now? Called when v->in_user is u already. False: leave, upatch_wait(), and
+ * begin again; the U may have to let go of copies.
+ */
+bool upatch_enter(struct uproc *u);
+void upatch_wait(void);
 
 /* The guest's rip when U is at rip in a trampoline; any other rip comes back as it is. */
 gva_t upatch_to_guest(struct uproc *u, gva_t rip);

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The U processes of a VM: found by (CR3, vCPU), made by the zygote, recycled by age.
+ *
+ * The U's of a vCPU are its TLB for user addresses.  A flush concerns the flushing vCPU's own U's, just as invlpg and CR3
+ * writes concern one CPU on hardware: the guest's shootdown makes every other vCPU flush for itself, and takes it out of
+ * user code for that.  So a vCPU's U's, their shadows and batches are touched by its own thread only, without locks;
+ * other vCPUs kick them and set stale_copies (upatch.c).
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -11,20 +16,24 @@
 #include "mmu/uproc.h"
 #include "mmu/zygote.h"
 
-#define POOL_MAX 128 /* processes; guest address spaces beyond it share them by age */
-static struct uproc pool[POOL_MAX];
-static unsigned pool_used;
-static uint64_t clock_now;
-static uint8_t *slices; /* the ushare memfd */
+#define POOL_MAX 128 /* processes, but 4 for each vCPU at least; guest address spaces beyond it share them by age */
+static struct uproc pool[MAX_U];
+static unsigned pool_used[MAX_VCPUS], quota; /* vCPU n has the slots from n * quota on */
+static uint64_t clock_now[MAX_VCPUS];
+static struct klock zygote_lock; /* a question and its answer */
+static uint8_t *slices;          /* the ushare memfd */
 
 /* Shadow nodes: one reserved stretch of memory, handed out by page. */
 #define SHNODE_MAX 65536
 static struct shnode *nodes, *free_list;
 static uint32_t nodes_used;
+static struct klock nodes_lock;
 
 void upool_init(void)
 {
 	uhot_init();
+	_Static_assert(MAX_VCPUS * 4 <= MAX_U && POOL_MAX <= MAX_U, "slots");
+	quota = MAX(POOL_MAX / kctl->ncpus, 4u);
 	nodes = mmap(NULL, sizeof(*nodes) * SHNODE_MAX, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	slices = mmap(NULL, UBELLS_OFFSET + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, FD_USHARE, 0);
@@ -34,7 +43,7 @@ void upool_init(void)
 
 struct uproc *upool_by_slot(unsigned slot)
 {
-	return slot < pool_used ? &pool[slot] : NULL;
+	return slot < MAX_U && pool[slot].s ? &pool[slot] : NULL;
 }
 
 _Atomic uint32_t *upool_bell(unsigned slot)
@@ -44,14 +53,16 @@ _Atomic uint32_t *upool_bell(unsigned slot)
 
 struct shnode *shnode_alloc(void)
 {
+	k_lock(&nodes_lock);
 	struct shnode *n = free_list;
-
 	if (n) {
 		free_list = n->down[0];
 		n->down[0] = NULL;
-		return n;
+	} else if (nodes_used < SHNODE_MAX) {
+		n = &nodes[nodes_used++];
 	}
-	return nodes_used < SHNODE_MAX ? &nodes[nodes_used++] : NULL;
+	k_unlock(&nodes_lock);
+	return n;
 }
 
 /* Nodes come back with zeros only where resync emptied them; umap_drop frees full ones. */
@@ -59,14 +70,16 @@ void shnode_free(struct shnode *n)
 {
 	for (unsigned i = 0; i < 512; i++)
 		n->entry[i] = 0;
+	k_lock(&nodes_lock);
 	n->down[0] = free_list;
 	free_list = n;
+	k_unlock(&nodes_lock);
 }
 
 /* Ask the zygote for a process; the answer carries its pidfd. */
 static int ask_zygote(struct uproc *u)
 {
-	struct u_request r = {.slot = u->slot, .cpu = kctl->u_cpu};
+	struct u_request r = {.slot = u->slot, .cpu = kctl->u_cpu[u->vcpu]};
 	struct zygote_msg m;
 	struct iovec in = {&m, sizeof(m)};
 	union {
@@ -100,7 +113,9 @@ static bool start(struct vcpu *v, struct uproc *u)
 	s->slot = u->slot;
 	if (sys3(SYS_getrandom, u->secret, sizeof(u->secret), 0) != sizeof(u->secret))
 		k_bug("getrandom failed");
+	k_lock(&zygote_lock);
 	u->pidfd = ask_zygote(u);
+	k_unlock(&zygote_lock);
 	if (u->pidfd < 0)
 		return false;
 	u->alive = true;
@@ -124,29 +139,30 @@ static void bury(struct vcpu *v, struct uproc *u)
 
 static struct uproc *oldest(unsigned vcpu)
 {
-	struct uproc *best = NULL;
+	struct uproc *best = &pool[vcpu * quota];
 
-	for (unsigned i = 0; i < pool_used; i++)
-		if (pool[i].vcpu == vcpu && (!best || pool[i].used < best->used))
-			best = &pool[i];
+	for (struct uproc *u = best; u < &pool[vcpu * quota + pool_used[vcpu]]; u++)
+		if (u->used < best->used)
+			best = u;
 	return best;
 }
 
 struct uproc *upool_get(struct vcpu *v, gpa_t root)
 {
-	struct uproc *u = NULL;
+	struct uproc *own = &pool[v->id * quota], *u = NULL;
 
 	root &= PTE_ADDR;
-	for (unsigned i = 0; i < pool_used && !u; i++)
-		if (pool[i].root == root && pool[i].vcpu == v->id)
-			u = &pool[i];
+	for (unsigned i = 0; i < pool_used[v->id] && !u; i++)
+		if (own[i].root == root)
+			u = &own[i];
 	if (!u) {
-		if (pool_used < POOL_MAX) {
-			u = &pool[pool_used];
-			u->slot = pool_used++;
-			u->s = (struct ushare *)(slices + (size_t)u->slot * USHARE_SIZE);
-			u->batch = (void *)((uint8_t *)u->s + USHARE_BATCH);
+		if (pool_used[v->id] < quota) {
+			u = &own[pool_used[v->id]++];
+			u->slot = (unsigned)(u - pool);
+			u->batch = (void *)(slices + (size_t)u->slot * USHARE_SIZE + USHARE_BATCH);
 			u->vcpu = v->id;
+			__atomic_store_n(&u->s, (struct ushare *)(slices + (size_t)u->slot * USHARE_SIZE),
+					 __ATOMIC_RELEASE);
 		} else {
 			u = oldest(v->id);
 			STAT(u_evicted);
@@ -165,27 +181,33 @@ struct uproc *upool_get(struct vcpu *v, gpa_t root)
 		if (!start(v, u) && tries > 3)
 			k_stop(KSTOP_BUG,
 			       "cannot make a process for guest user code; is the limit of processes (ulimit -u) reached?");
-	u->used = ++clock_now;
+	u->used = ++clock_now[v->id];
 	return u;
 }
 
-void upool_flush(gpa_t root)
+void upool_flush(struct vcpu *v, gpa_t root)
 {
-	for (unsigned i = 0; i < pool_used; i++)
-		if (pool[i].root == (root & PTE_ADDR))
-			pool[i].resync = true;
+	struct uproc *own = &pool[v->id * quota];
+
+	for (unsigned i = 0; i < pool_used[v->id]; i++)
+		if (own[i].root == (root & PTE_ADDR))
+			own[i].resync = true;
 }
 
-void upool_flush_everything(void)
+void upool_flush_everything(struct vcpu *v)
 {
-	for (unsigned i = 0; i < pool_used; i++)
-		pool[i].resync = true;
+	struct uproc *own = &pool[v->id * quota];
+
+	for (unsigned i = 0; i < pool_used[v->id]; i++)
+		own[i].resync = true;
 }
 
 void upool_invlpg(struct vcpu *v, gva_t va)
 {
-	for (unsigned i = 0; i < pool_used; i++) {
-		struct uproc *u = &pool[i];
+	struct uproc *own = &pool[v->id * quota];
+
+	for (unsigned i = 0; i < pool_used[v->id]; i++) {
+		struct uproc *u = &own[i];
 		if (u->root != (v->cr3 & PTE_ADDR))
 			continue;
 		if (u->ninval == INVAL_MAX)

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Several vCPUs, also more than the host has: boot, parallel threads, migration, modules, hot-unplug, NMIs, power-off, reboot, panic.
+# shellcheck disable=SC2016 # what stands in single quotes is for the guest's shell
+# timeout: 600
+. "$(dirname "$0")/lib/guest.sh"
+
+mkdir -p "$LOL_TMP/smp/t"
+if which cc >/dev/null && cc -O2 -Wall -Wextra -static -pthread -o "$LOL_TMP/smp/t/smp" "$TESTS/guest/smp.c" >"$LOL_TMP/cc.log" 2>&1; then
+	program=yes
+else
+	program=
+	echo "no C compiler with static libraries: without the test program"
+fi
+chmod -R a+rX "$LOL_TMP/smp"
+"$LOL_GUEST" initrd build "$LOL_TMP/smp.gz" --add "$LOL_TMP/smp" >&2 || fail initrd
+
+smp() {
+	local cpus=$1
+	shift
+	boot 120 -q -m 512M --cpus "$cpus" -i "$LOL_TMP/smp.gz" -- "$@" </dev/null
+}
+
+for cpus in 2 3 7; do
+	smp $cpus sh -c 'echo "sees $(nproc) cpus, $(grep -c ^processor /proc/cpuinfo) in cpuinfo"
+		dmesg | grep -E "WARNING|BUG:|Oops|Call Trace|rcu.*stall" && echo KERNEL COMPLAINS'
+	expect "sees $cpus cpus, $cpus in cpuinfo"
+	expect_not "KERNEL COMPLAINS"
+	[ "$program" ] && [ $cpus -lt 4 ] || continue
+	smp $cpus /t/smp
+	expect_status 0
+	expect "all ok"
+done
+
+smp 4 sh -c '
+	cd /sys/devices/system/cpu
+	echo 0 >cpu1/online; echo 0 >cpu3/online; echo "left $(nproc)"
+	echo 1 >cpu3/online; echo 1 >cpu1/online; echo "again $(nproc)"
+	for i in 1 2 3 4 5; do echo 0 >cpu2/online; echo 1 >cpu2/online; done
+	for c in 0 1 2 3; do taskset $((1 << c)) sh -c "grep Cpus_allowed_list /proc/self/status"; done
+	echo l >/proc/sysrq-trigger
+	sleep 1
+	dmesg | grep -c "NMI backtrace for cpu"
+	dmesg | grep -E "WARNING|BUG:|Oops|rcu.*stall" && echo KERNEL COMPLAINS
+	echo end'
+expect_status 0
+expect "left 2"
+expect "again 4"
+for c in 0 1 2 3; do expect "Cpus_allowed_list:	$c"; done
+expect end
+expect_not "KERNEL COMPLAINS"
+
+boot 120 -q -m 256M --cpus 4 -a maxcpus=2 -i "$(shell_initrd)" -- sh -c 'echo "online $(cat /sys/devices/system/cpu/online)"; echo 1 >/sys/devices/system/cpu/cpu3/online; echo "then $(nproc)"' </dev/null
+expect "online 0-1"
+expect "then 3"
+
+smp 3 sh -c 'echo c >/proc/sysrq-trigger'
+expect_status 126
+# a reset ends a guest that has a command, and so does a power-off
+smp 3 sh -c 'echo b >/proc/sysrq-trigger; sleep 60'
+expect_status 127
+boot 120 -m 256M --cpus 3 -i "$(guest_initrd 'echo "ends on $(nproc)"')" </dev/null
+expect_status 0
+expect "ends on 3"
+echo passed
