@@ -48,6 +48,17 @@ static void arrived(struct console_port *p)
 		loop_add_fd(p->loop, p->fd, EPOLLIN, on_readable, p);
 }
 
+/* What the one who has left has not read is not for the next. Only the slave's side can forget it. */
+static void flush_pty(const struct console_port *p)
+{
+	int slave = open(p->pty, O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+
+	if (slave < 0)
+		return;
+	tcflush(slave, TCIOFLUSH);
+	close(slave);
+}
+
 static void left(struct console_port *p)
 {
 	if (!p->out)
@@ -60,7 +71,7 @@ static void left(struct console_port *p)
 		close(p->fd);
 		p->fd = -1;
 	} else if (p->kind == CONSOLE_PTY) {
-		tcflush(p->fd, TCIOFLUSH);
+		flush_pty(p);
 		loop_mod_timer_ns(p->loop, p->timer, LOOK_NS, LOOK_NS);
 	}
 	p->ops->changed(p->ctx); /* what was held back can be dropped */

@@ -85,7 +85,9 @@ static void do_stats(struct machine *m, struct control_client *c, const json_t *
 /* Who waits for the guest to come to rest. */
 static void on_paused(void *arg, int error)
 {
-	if (error)
+	if (error == -ECANCELED)
+		control_fail(arg, "pause: somebody has resumed the guest meanwhile");
+	else if (error)
 		control_fail(
 			arg,
 			"pause: the guest does not come to rest; it stays paused as far as it is, 'resume' lets it go on");

@@ -89,8 +89,10 @@ void park_release(struct machine *m, enum park_holder who)
 	if (!(p->holders & who))
 		return;
 	p->holders &= ~(unsigned)who;
-	if (!p->holders)
-		set_want(m, 0);
+	if (p->holders)
+		return;
+	set_want(m, 0);
+	tell_waiters(m, -ECANCELED);
 }
 
 bool park_at_rest(const struct machine *m)

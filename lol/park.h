@@ -24,7 +24,7 @@ enum park_holder {
 #define PARK_PATIENCE_NS 10000000000ull /* for all vCPUs to come to rest; a guest that holds K up may never */
 #define PARK_WAITERS 16
 
-/* error: 0 the guest is at rest; -ETIMEDOUT it does not come to rest. */
+/* error: 0 the guest is at rest; -ETIMEDOUT it does not come to rest; -ECANCELED nobody wants it to any more. */
 typedef void (*park_fn)(void *arg, int error);
 
 struct parking {

@@ -8,13 +8,16 @@
 # shellcheck source=tests/system/lib/control.sh
 . "$(dirname "$0")/lib/control.sh"
 
-initrd=$(guest_initrd 'echo up
-i=0
+initrd=$(guest_initrd 'echo guest is up
+(i=0
 while :; do
 	i=$((i + 1))
 	read -r up rest </proc/uptime
 	echo "tick $i $up"
-	read -t 1 -r line && eval "$line"
+	sleep 1
+done) &
+while read -r line; do
+	eval "$line"
 done')
 
 begin vm -m 256M -i "$initrd" --console null
@@ -43,7 +46,7 @@ grep -qE 'hlt [0-9]+/s' "$CONSOLE" || fail "stats --watch"
 attach() { timeout -s INT "$1" "$LOLCTL" console vm >"$LOL_TMP/attached" 2>"$ERRORS"; }
 (sleep 1; echo 'echo sum $((20 + 3))'; sleep 3) | attach 6
 grep -q '^sum 23' "$LOL_TMP/attached" || fail "lolctl console: no answer"
-grep -q '^up' "$LOL_TMP/attached" || fail "lolctl console: the beginning is not remembered"
+grep -q '^guest is up' "$LOL_TMP/attached" || fail "lolctl console: the beginning is not remembered"
 
 # Paused, nothing moves; resumed, everything goes on.
 ctl pause vm

@@ -65,10 +65,10 @@ assert end_of_list, 'no list leads back to init_task'
 END
 }
 
-initrd=$(guest_initrd 'echo up; while :; do read -t 1 -r line && eval "$line"; done')
+initrd=$(guest_initrd 'echo guest is up; while read -r line; do eval "$line"; done')
 
 begin vm -m 256M -i "$initrd" --console null
-wait_for_console vm up
+wait_for_console vm "guest is up"
 ctl dump vm "$LOL_TMP/core"
 expect_status 0
 [ "$(stat -c %a "$LOL_TMP/core")" = 600 ] || fail "others can read the dump"

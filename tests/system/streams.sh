@@ -19,12 +19,13 @@ in_guest 60 sh -c 'echo out >/dev/stdout; echo err >/dev/stderr; cat /dev/stdin'
 expect_output $'out\nin'
 [ "$(cat "$ERRORS")" = err ] || fail "/dev/stderr"
 
-# Every byte value, megabytes of them, in and out at once.
-head -c 4000000 /dev/urandom >"$LOL_TMP/data"
+# Every byte value, 50 megabytes of them, in and out at once.
+head -c 50000000 /dev/urandom >"$LOL_TMP/data"
 in_guest 120 cat <"$LOL_TMP/data"
 expect_status 0
 cmp "$LOL_TMP/data" "$CONSOLE" || fail "bytes changed on their way"
 expect_quiet
+rm "$LOL_TMP/data"
 
 # Both outputs full at once.
 in_guest 120 sh -c 'head -c 2000000 /dev/zero | tee /dev/stderr' </dev/null
