@@ -246,6 +246,27 @@ static void mount_root_below(const char *dev, const struct share *shares, unsign
 	}
 }
 
+static int mount_once(const char *dev, const char *dir, const char *type, unsigned long flags, const char *data)
+{
+	if (!type)
+		return mount_any(dev, dir, flags, data);
+	return mount(dev, dir, type, flags, data) ? -errno : 0;
+}
+
+/* Persistent memory's pages are to be the file's own, where the file system can do that. */
+static int mount_device(const char *dev, const char *dir, const char *type, unsigned long flags, const char *data)
+{
+	char dax[1100];
+
+	if (strncmp(dev, "/dev/pmem", 9) == 0 && !strstr(data, "dax")) {
+		snprintf(dax, sizeof(dax), "%s%sdax", data, *data ? "," : "");
+		int err = mount_once(dev, dir, type, flags, dax);
+		if (err != -EINVAL && err != -EOPNOTSUPP)
+			return err;
+	}
+	return mount_once(dev, dir, type, flags, data);
+}
+
 static int mount_root_device(const char *dev, const struct share *shares)
 {
 	const char *type = cmdline_get("lol.rootfstype"), *given = cmdline_get("lol.rootflags");
@@ -264,19 +285,9 @@ static int mount_root_device(const char *dev, const struct share *shares)
 	mkdir(NEW_ROOT, 0755);
 	mkdir(OVERLAY, 0755);
 	mkdir(dir, 0755);
-	err = -EINVAL;
-	if (strncmp(dev, "/dev/pmem", 9) == 0 && !strstr(data, "dax")) {
-		/* Its pages are the file's own, if the file system can do that. */
-		char dax[1100];
-
-		snprintf(dax, sizeof(dax), "%s%sdax", data, *data ? "," : "");
-		err = type ? (mount(dev, dir, type, flags, dax) ? -errno : 0) : mount_any(dev, dir, flags, dax);
-	}
-	if (err)
-		err = type ? (mount(dev, dir, type, flags, data) ? -errno : 0) : mount_any(dev, dir, flags, data);
+	err = mount_device(dev, dir, type, flags, data);
 	if (err == -EROFS || err == -EACCES) /* a disk given with ",ro" */
-		err = type ? (mount(dev, dir, type, flags | MS_RDONLY, data) ? -errno : 0)
-			   : mount_any(dev, dir, flags | MS_RDONLY, data);
+		err = mount_device(dev, dir, type, flags | MS_RDONLY, data);
 	if (err == -EINVAL || err == -ENODEV)
 		return fail(err, dev, "no file system that this kernel can mount");
 	if (err)

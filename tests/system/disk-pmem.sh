@@ -51,7 +51,7 @@ sum=$(sha1sum <root.img)
 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -d root.img,pmem,ro -- sh -c 'echo up; sleep 100' >out 2>&1 </dev/null &
 pid=$!
 wait_for_text 60 up out
-on_root -m 256M -d root.img,pmem,ro -- 'sha1sum /root/data | cut -c1-40; if echo x 2>/dev/null >/root/new; then exit 3; fi
+on_root -m 256M -d root.img,pmem,ro -- 'grep -q " / ext4 ro.*dax" /proc/mounts; sha1sum /root/data | cut -c1-40; if echo x 2>/dev/null >/root/new; then exit 3; fi
 	if mount -o remount,rw / 2>/dev/null; then exit 4; fi; if echo x 2>/dev/null >/dev/pmem0; then exit 5; fi'
 expect_status 0
 expect_output "$data"
