@@ -418,6 +418,8 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			debug_user_event(v, false, true);
 			break;
 		}
+		if (v->step.user_break)
+			continue;
 		atomic_store_explicit(&u->s->kick, 0, memory_order_relaxed); /* published with the turn */
 		atomic_store_explicit(&v->in_user, u, memory_order_relaxed); /* for signals of this thread, and other vCPUs' kicks */
 		if (several_vcpus() && !upatch_enter(u)) {
