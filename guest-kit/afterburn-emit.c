@@ -4,9 +4,14 @@
  * are put in front of the text, so that the assembler computes lengths and
  * padding from what it has just encoded:
  *
- *	77001: mov %cr3, %rax; ivmm_site 2
+ *	77001: ivmm_fill 5; mov %cr3, %rax; ivmm_site 2
  *
- * The padding is chosen with .if, not .nops, because .nops has a size that
+ * Where the length of an instruction is known, it is made longer by prefixes
+ * without effect (ds) and by a displacement written in full, so that bare
+ * hardware executes as many instructions as without us.  What is missing
+ * still is padded behind.
+ *
+ * That padding is chosen with .if, not .nops, because .nops has a size that
  * the assembler computes only at the end, and then no label difference across
  * it is a constant any more.
  *
@@ -38,6 +43,11 @@ static const char prologue[] =
 	".elseif \\n==7\n.byte 0x0f,0x1f,0x80,0,0,0,0\n"
 	".endif\n"
 	".endm\n"
+	".macro ivmm_fill n\n"
+	".if .Livmm_quiet==0\n"
+	".rept \\n\n.byte 0x3e\n.endr\n"
+	".endif\n"
+	".endm\n"
 	".macro ivmm_site kind\n"
 	".if .Livmm_quiet==0\n"
 	"77002: ivmm_pad 8-(77002b-77001b)\n"
@@ -52,17 +62,6 @@ static const char prologue[] =
 	".irp m,cli,pushf,pushfq,popf,popfq\n.ifc \"\\op\",\"\\m\"\nivmm_site 1\n.endif\n.endr\n"
 	".irp m,rdmsr,wrmsr,rdpmc,hlt,swapgs,iretq,clts,wbinvd,invd\n.ifc \"\\op\",\"\\m\"\nivmm_site 2\n.endif\n.endr\n"
 	".irp m,cpuid,xgetbv\n.ifc \"\\op\",\"\\m\"\nivmm_site 3\n.endif\n.endr\n"
-	".endm\n"
-	/* in front: the instruction behind sti must stay behind it, or "sti; hlt" may sleep through an interrupt */
-	".macro ivmm_sti\n"
-	".if .Livmm_quiet==0\n"
-	"77001: ivmm_pad 7\n"
-	".pushsection .ivmm.sites,\"a\"\n"
-	".long 77001b-.\n"
-	".byte 1,7,1,8\n"
-	".popsection\n"
-	".endif\n"
-	"sti\n"
 	".endm\n";
 
 _Static_assert(IVMM_SITE_MIN == 8 && IVMM_FLAGS == 1, "the prologue has these numbers in its text");
@@ -107,6 +106,8 @@ static unsigned place_sites(struct ab_unit *unit)
 		       unit->stmts[first - 1].depth == s->depth && unit->stmts[first - 1].scope == s->scope)
 			first--;
 		unit->stmts[first].flags |= AB_OPEN;
+		if (s->what == AB_INSN)
+			unit->stmts[first].fill = ab_insn_fill(ab_mnemonic(unit, s), ab_operands(unit, s), &s->disp32);
 		s->flags |= AB_CLOSE;
 		unit->count[s->kind % AB_KINDS]++;
 		n++;
@@ -169,7 +170,6 @@ static int emit_strings(const struct ab_unit *unit, const struct ab_stmt *s, str
 
 static int emit_statement(const struct ab_unit *unit, const struct ab_stmt *s, struct ab_buf *out, size_t *at)
 {
-	static const char sti[] = "sti";
 	struct ab_str m = ab_mnemonic(unit, s);
 	char site[24];
 	unsigned n = 0;
@@ -177,16 +177,19 @@ static int emit_statement(const struct ab_unit *unit, const struct ab_stmt *s, s
 
 	if (s->flags & AB_ALT)
 		return emit_strings(unit, s, out, at, &n);
-	if (s->kind == IVMM_FLAGS && m.n == sizeof sti - 1 && !strncasecmp(m.p, sti, m.n)) {
-		error = put(out, unit->text + *at, s->body - *at);
-		error = error ? error : put_text(out, "ivmm_sti");
-		*at = s->end;
-		return error;
-	}
 	if (s->flags & (AB_OPEN | AB_MAYBE)) {
 		error = put(out, unit->text + *at, s->body - *at);
 		error = error ? error : put_text(out, "77001: ");
+		if (s->fill) {
+			snprintf(site, sizeof site, "ivmm_fill %u; ", s->fill);
+			error = error ? error : put_text(out, site);
+		}
 		*at = s->body;
+	}
+	if (s->disp32) {
+		error = error ? error : put(out, unit->text + *at, s->mnemonic - *at);
+		error = error ? error : put_text(out, "{disp32} ");
+		*at = s->mnemonic;
 	}
 	if (s->flags & (AB_CLOSE | AB_ENTER | AB_LEAVE | AB_MAYBE)) {
 		error = error ? error : put(out, unit->text + *at, s->end - *at);

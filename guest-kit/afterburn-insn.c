@@ -181,6 +181,47 @@ bool ab_has_memory(struct ab_str mnemonic, struct ab_str operands)
 	return false;
 }
 
+/* Bytes of an instruction without memory operand: the least that the text allows for. */
+static unsigned register_form(struct ab_str m, struct ab_str operands)
+{
+	static const char *const one[] = {"cli", "sti", "pushf", "pushfq", "popf", "popfq", "hlt"};
+	static const char *const three[] = {"swapgs", "sysretq", "xgetbv", "xsetbv", "vmcall", "vmmcall", "monitor", "mwait"};
+	struct ab_str op;
+
+	for (size_t i = 0; i < sizeof one / sizeof *one; i++)
+		if (is(m, one[i]))
+			return 1;
+	for (size_t i = 0; i < sizeof three / sizeof *three; i++)
+		if (is(m, three[i]))
+			return 3;
+	if (m.n >= 8 && !strncasecmp(m.p + 4, "base", 4))
+		return 4;
+	while (next_operand(&operands, &op))
+		if (is_control(op))
+			return 3;
+	return 2;
+}
+
+unsigned ab_insn_fill(struct ab_str m, struct ab_str operands, bool *disp32)
+{
+	bool memory = ab_has_memory(m, operands), string = memory && !operands.n, port;
+
+	*disp32 = false;
+	if (!m.n || memchr(m.p, '\\', m.n))
+		return 0;
+	port = m.n >= 2 && (is((struct ab_str){m.p, 2}, "in") ? m.n == 2 || strchr("bwls", m.p[2] | 32) != NULL
+							      : m.n >= 3 && is((struct ab_str){m.p, 3}, "out"));
+	if (string || port)
+		return IVMM_SITE_MIN - 1;
+	if (!memory)
+		return IVMM_SITE_MIN - register_form(m, operands);
+	if (memchr(operands.p, '*', operands.n) || memchr(operands.p, '\\', operands.n))
+		return 0; /* far jumps and calls; operands of a macro */
+	/* Opcode, ModRM and displacement are 6 bytes, an immediate operand is another one; 15 is what no instruction may exceed. */
+	*disp32 = memchr(operands.p, '(', operands.n) && !memmem(operands.p, operands.n, "%rip", 4);
+	return IVMM_SITE_MIN - 6 - !!memchr(operands.p, '$', operands.n);
+}
+
 bool ab_is_move(struct ab_str m)
 {
 	return m.n >= 3 && !strncasecmp(m.p, "mov", 3);

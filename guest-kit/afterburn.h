@@ -70,6 +70,8 @@ struct ab_stmt {
 	uint8_t class;        /* enum ab_class */
 	uint8_t kind;         /* enum ivmm_kind, 0 = no site */
 	uint8_t flags;
+	uint8_t fill; /* with AB_OPEN: prefixes that make the instruction as long as a region, see ab_insn_fill() */
+	bool disp32;  /* write the displacement of its memory operand in full */
 };
 
 /* An entry of __ex_table whose type may mean a user access. */
@@ -100,6 +102,11 @@ struct ab_unit {
 /* Kind of an instruction by name and operands, 0 = not sensitive. */
 int ab_insn_kind(struct ab_str mnemonic, struct ab_str operands);
 bool ab_is_prefix(struct ab_str token);
+/*
+ * How many prefixes without effect (ds) make the instruction, or a user or device access, IVMM_SITE_MIN bytes long; 0
+ * where its text does not tell, then it is padded behind.  With *disp32 its displacement must be written in full.
+ */
+unsigned ab_insn_fill(struct ab_str mnemonic, struct ab_str operands, bool *disp32);
 /* Does the instruction read or write memory, as far as its text shows?  Not for jumps and calls. */
 bool ab_has_memory(struct ab_str mnemonic, struct ab_str operands);
 /* Is it a plain move that can be a device access? */

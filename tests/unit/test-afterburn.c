@@ -196,20 +196,70 @@ static void test_prefixes(void **state)
 	expect("rep; nop; lock; incl (%rax); cs nop; data16 nop", "");
 }
 
-static void test_sti_is_padded_in_front(void **state)
+#define EX(from, type) \
+	".pushsection \"__ex_table\",\"a\"\n.balign 4\n.long (" from ") - .\n.long (99f) - .\n.long " type \
+	"\n.popsection\n"
+#define EX_REG(from, type, reg) \
+	".pushsection \"__ex_table\",\"a\"\n.balign 4\n.long (" from ") - .\n.long (99f) - .\n" \
+	".macro extable_type_reg type:req, reg:req\n.long \\type + 0x100\n.endm\n" \
+	"extable_type_reg reg=" reg ", type=" type " \n.purgem extable_type_reg\n.popsection\n"
+
+/* The image of the last expect(). */
+static uint8_t *open_last(struct image *image)
+{
+	size_t n;
+	uint8_t *bytes = read_file(in_dir("x.o"), &n);
+
+	assert_null(image_open(image, bytes, n));
+	return bytes;
+}
+
+/* Nothing but the instruction in the region: bare hardware has no NOP to execute, and nothing is between sti and hlt. */
+static void test_prefixes_instead_of_nops(void **state)
 {
 	struct image image;
-	size_t n;
 	uint8_t *bytes;
 
 	(void)state;
-	expect("f: sti; hlt\n", "flags:sti priv:hlt");
-	bytes = read_file(in_dir("x.o"), &n);
-	assert_null(image_open(&image, bytes, n));
-	assert_int_equal(image.sites[0].insn_off, 7);
-	assert_int_equal(image.sites[0].region_len, 8);
+	expect("f: sti; hlt; cli; pushf; popfq; swapgs; iretq; sysretq; rdmsr; wrmsr; cpuid; mov %cr3,%rax; mov %r12,%cr3; mov %ds,%ax\n"
+	       "rdgsbase %rax; invlpg (%r9); xgetbv; ltr %ax; xsave64 (%rdi); inb %dx,%al; outl %eax,$0x70; fxsave 8(%rsp)\n",
+	       "flags:sti priv:hlt flags:cli flags:pushfq flags:popfq priv:swapgs priv:iretq priv:sysret priv:rdmsr priv:wrmsr silent:cpuid "
+	       "priv:mov priv:mov silent:mov silent:rdgsbase priv:invlpg silent:xgetbv priv:ltr state:xsave64 priv:in priv:out state:fxsave");
+	bytes = open_last(&image);
+	for (size_t i = 0; i < image.n_sites; i++) {
+		assert_int_equal(image.sites[i].insn_off, 0);
+		assert_in_range(image.sites[i].insn_len, 8, 15);
+		assert_int_equal(image.sites[i].region_len, image.sites[i].insn_len);
+	}
 	assert_int_equal(image.sites[1].at.offset, 8);
-	assert_int_equal(image.sites[1].insn_off, 0);
+	image_close(&image);
+	free(bytes);
+
+	expect("1: movb (%rax),%dl\n2: movq %rax,8(%rdi,%rcx,8)\n3: rep stosb\n4: lock; xaddl %eax,(%rdi)\n5: lock cmpxchgq %rcx,(%r8)\n"
+	       "6: movl $1,%fs:4(%r8,%r9)\n7: movzwl x(%rip),%eax\n8: incl (%rbx)\n9: mov x,%eax\n" EX("1b", "3") EX("2b", "3") EX("3b", "3")
+		       EX("4b", "17") EX("5b", "17") EX("6b", "3") EX("7b", "3") EX("8b", "3") EX("9b", "3") "99: ret\nx:",
+	       "uaccess:mov uaccess:mov uaccess:stosb uaccess:xadd uaccess:cmpxchg uaccess:mov uaccess:movzx uaccess:inc uaccess:mov");
+	bytes = open_last(&image);
+	for (size_t i = 0; i < image.n_sites; i++) {
+		assert_in_range(image.sites[i].insn_len, 8, 15);
+		assert_int_equal(image.sites[i].region_len, image.sites[i].insn_len);
+	}
+	image_close(&image);
+	free(bytes);
+}
+
+/* Where the text does not tell the length. */
+static void test_nops_where_needed(void **state)
+{
+	struct image image;
+	uint8_t *bytes;
+
+	(void)state;
+	expect(".macro m op\n\\op\n.endm\nm cli\n.byte 0x0f,0x01,0xc8\nljmp *(%rax)\n", "flags:cli priv:monitor silent:jmp");
+	bytes = open_last(&image);
+	for (size_t i = 0; i < image.n_sites; i++)
+		assert_int_equal(image.sites[i].region_len, 8);
+	assert_int_equal(image.sites[0].insn_len, 1);
 	image_close(&image);
 	free(bytes);
 }
@@ -221,14 +271,6 @@ static void test_long_instructions(void **state)
 	expect("lgdt %fs:0x12345678(%rax,%rbx,2); mov %ds,%fs:0x12345678(%r8,%r9,2); rdmsr",
 	       "priv:lgdt silent:mov priv:rdmsr");
 }
-
-#define EX(from, type) \
-	".pushsection \"__ex_table\",\"a\"\n.balign 4\n.long (" from ") - .\n.long (99f) - .\n.long " type \
-	"\n.popsection\n"
-#define EX_REG(from, type, reg) \
-	".pushsection \"__ex_table\",\"a\"\n.balign 4\n.long (" from ") - .\n.long (99f) - .\n" \
-	".macro extable_type_reg type:req, reg:req\n.long \\type + 0x100\n.endm\n" \
-	"extable_type_reg reg=" reg ", type=" type " \n.purgem extable_type_reg\n.popsection\n"
 
 static void test_user_accesses(void **state)
 {
@@ -471,7 +513,8 @@ int main(void)
 		cmocka_unit_test(test_raw_bytes),
 		cmocka_unit_test(test_layout_of_text),
 		cmocka_unit_test(test_prefixes),
-		cmocka_unit_test(test_sti_is_padded_in_front),
+		cmocka_unit_test(test_prefixes_instead_of_nops),
+		cmocka_unit_test(test_nops_where_needed),
 		cmocka_unit_test(test_long_instructions),
 		cmocka_unit_test(test_user_accesses),
 		cmocka_unit_test(test_user_accesses_in_macros),
