@@ -55,9 +55,6 @@ struct kboot {
 	gva_t fixaddr_top;
 	gpa_t boot_params;
 	gpa_t vmcoreinfo_data, vmcoreinfo_size; /* variables of the kernel, for dumps */
-	gva_t initial_stack, initial_gs, early_gdt_descr; /* 6.1 only */
-	uint32_t entry_is_c; /* 1: x86_64_start_kernel(boot_params), 0: common_startup_64 */
-	uint32_t pad;
 };
 
 enum krpc_op { KRPC_NONE, KRPC_READ, KRPC_WRITE };

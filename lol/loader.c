@@ -25,6 +25,7 @@
 #define MAP_BASE 0xffffffff80000000ull
 #define MAP_TOP 0xffffffffff000000ull
 #define IMAGE_MAX (512ull << 20)
+#define PT_TABLE 0x67ull /* present, writable, user, accessed, dirty: a table entry as Linux makes them */
 #define BUILD_HINT "build one with: lol-guest kernel build"
 
 struct segment {
@@ -44,19 +45,6 @@ struct image {
 };
 
 /* ---- symbols ---- */
-
-static bool find(struct image *im, const char *name, GElf_Sym *out)
-{
-	for (size_t i = 0; i < im->nsyms; i++) {
-		const char *n;
-		if (!gelf_getsym(im->syms, (int)i, out) || !out->st_name || GELF_ST_TYPE(out->st_info) == STT_FILE)
-			continue;
-		n = elf_strptr(im->elf, im->strtab, out->st_name);
-		if (n && !strcmp(n, name))
-			return true;
-	}
-	return false;
-}
 
 static gva_t moved(uint64_t value)
 {
@@ -332,22 +320,23 @@ static int set_layout(struct image *im, struct kboot *b)
 	return 0;
 }
 
-/* Slots of the image (0) and of the fixmap in the first page table, beside the 511 that bare hardware uses. */
+/*
+ * Slots of the image (0) and of the fixmap in the first page table, beside the 511 that bare hardware uses. The start-up
+ * code that LoL skips is what fills 511 in some versions, so the entry is made here.
+ */
 static int set_page_tables(struct image *im, const struct kboot *b)
 {
 	uint64_t *top = words(im, b->early_top_pgt, 512), *l3 = words(im, b->level3_kernel_pgt, 512);
 
 	if (!top || !l3)
 		return lol_error(im->err, -ENOEXEC, "%s: has page tables outside its image; the file is damaged, " BUILD_HINT, im->path);
-	top[0] = top[511];
-	top[K_FIXMAP_SLOT >> 39] = top[511];
+	top[0] = top[K_FIXMAP_SLOT >> 39] = b->level3_kernel_pgt | PT_TABLE;
 	l3[0] = l3[510];
 	return 0;
 }
 
 static int read_facts(struct image *im, struct kboot *b)
 {
-	gva_t startup = 0, start_kernel = 0;
 	const struct want w[] = {
 		{"_text", &b->text_start, NULL, true},
 		{"_end", &b->image_end, NULL, true},
@@ -375,32 +364,17 @@ static int read_facts(struct image *im, struct kboot *b)
 		{"osq_lock", &b->osq_lock[0], &b->osq_lock[1], false},
 		{"__start___ex_table", &b->ex_table, NULL, false},
 		{"__stop___ex_table", &b->ex_table_end, NULL, false},
-		{"common_startup_64", &startup, NULL, false},
-		{"x86_64_start_kernel", &start_kernel, NULL, false},
-		{"initial_stack", &b->initial_stack, NULL, false},
-		{"initial_gs", &b->initial_gs, NULL, false},
 		{"vmcoreinfo_data", &b->vmcoreinfo_data, NULL, false},
 		{"vmcoreinfo_size", &b->vmcoreinfo_size, NULL, false},
-		{"early_gdt_descr", &b->early_gdt_descr, NULL, false},
+		{"common_startup_64", &b->entry, NULL, true},
 	};
 	int err = find_all(im, w, ARRAY_LEN(w));
 
 	if (err)
 		return err;
-	b->entry_is_c = !startup;
-	b->entry = startup ? startup : start_kernel;
 	if (!b->entry || b->image_end <= b->text_start || b->text_start < K_IMAGE_MIN || b->image_end > IMAGE_MAX || b->sites >= b->sites_end ||
 	    b->sites_end > b->image_end || !ram_ptr(im->ram, b->text_start, b->image_end - b->text_start))
 		return lol_error(im->err, -ENOEXEC, "%s: the site table is empty or lies outside the image; " BUILD_HINT, im->path);
-	if (b->entry_is_c) { /* 6.1: what the 64-bit start-up code would load from variables */
-		GElf_Sym s;
-		uint64_t *p = b->initial_stack ? words(im, b->initial_stack, 1) : NULL;
-		if (!p || !find(im, "initial_gs", &s))
-			return lol_error(im->err, -ENOEXEC, "%s: has no initial stack; " BUILD_HINT, im->path);
-		b->initial_stack = *p;
-		p = words(im, b->initial_gs, 1);
-		b->initial_gs = p ? *p : 0;
-	}
 	return 0;
 }
 

@@ -7,8 +7,8 @@
  * cannot imitate); INVPCID, RDPID (silent or dear in ring 3); XSAVEC, XSAVES,
  * XSAVEOPT, XGETBV1 (standard format only, the IVMM moves whole images); MONITOR, MCE,
  * MCA, MTRR, PAT, thermal and performance leaves (no such device); speculation controls
- * (the host's business). FSRM and FSRS are forced on and ERMS off: the IVMM does the user copies, and one site each
- * is all they need.
+ * (the host's business). FSRM and FSRS are forced on, and ERMS, which Linux takes FSRM to imply: the IVMM does the user
+ * copies, and one site each is all they need.
  */
 #include <cpuid.h>
 
@@ -135,7 +135,7 @@ static void leaf7(uint32_t sub, uint32_t o[4])
 			ecx |= bit(1) | bit(6) | bit(11) | bit(12) | bit(14);
 		}
 		o[0] = MIN(o[0], 1u);
-		o[1] &= ebx;
+		o[1] = (o[1] & ebx) | bit(9);
 		o[2] &= ecx;
 		o[3] = bit(4);
 		if (o[0] == 0)

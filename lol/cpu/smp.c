@@ -59,11 +59,7 @@ void vcpu_start_regs(struct vcpu *v, struct gregs *g)
 	wrgsbase(0);
 	if (v->id)
 		return;
-	if (b->entry_is_c) {
-		g->r[RDI] = K_DIRECT_MAP + b->boot_params;
-		g->r[RSP] = b->initial_stack;
-	}
-	g->r[R15] = b->boot_params;
+	g->r[RSI] = g->r[R15] = b->boot_params; /* 6.1 and later versions */
 }
 
 static bool all_dead(void)
