@@ -5,7 +5,7 @@
  *   0x4c4c  LoL's own power port, bytes: write 1 = power off, 2 = reset, 3 = the kernel has panicked (notice only);
  *           it reads as 0x4c ('L'), so that a guest can tell that it is there; 4 = the guest listens to what comes at
  *   0x4c4d  the power button, and magic system requests: each read takes the next byte, 1 = power off in order, a
- *           printing character = that system request, 0 = no more. Line 8 says when to look
+ *           printing character = that system request, 0 = no more. Line 0 says when to look
  *   0xcf9   reset control register of PC chip sets: bit 2 going from 0 to 1 resets
  *   0x64    keyboard controller: the command 0xfe pulses the CPU's reset line. There is no keyboard controller: it reads
  *           as all ones, which is how drivers see its absence
@@ -19,7 +19,7 @@
 
 #define POWER_PORT 0x4c4c
 #define POWER_LISTENS 4
-#define POWER_LINE 8u /* of the 8259 pair */
+#define POWER_LINE 0u /* of the 8259 pair: that of the PIT, which LoL has not */
 #define POWER_BUTTON 1
 
 enum power_event { POWER_OFF = 1, POWER_RESET = 2, POWER_PANIC = 3 };
