@@ -126,7 +126,7 @@ long_step() {
 
 # The line of LOG that says why.
 reason() {
-	grep -m 1 -E '(error|Error|FAILED|fatal|No space|cannot|^E: )' "$LOG" || tail -n 1 "$LOG"
+	grep -m 1 -E '(error:|Error |\*\*\* |FAILED|fatal|No space|cannot|^E: )' "$LOG" || tail -n 1 "$LOG"
 }
 
 # ---- Debian's source packages, without the system's apt configuration ----
@@ -297,7 +297,7 @@ prepare_source() {
 	long_step "unpacking $SOURCE_ID" unpack "$BUILD/src" || die "$SOURCE_FROM: cannot be unpacked: $(tail -n 1 "$LOG")"
 	[ -f "$BUILD/src/Kbuild" ] || die "$SOURCE_FROM: is not a source tree of Linux"
 	[ ! -e "$BUILD/src/.config" ] || make -s -C "$BUILD/src" mrproper >>"$LOG" 2>&1
-	patch_source "$BUILD/src"
+	[ -n "$PLAIN" ] || patch_source "$BUILD/src"
 	touch "$BUILD/src/.ready"
 }
 
@@ -311,7 +311,7 @@ merge_fragments() { # FILE...
 configure() {
 	local file line name
 	make_kernel -s KCONFIG_ALLCONFIG="$BUILD/fragment" allnoconfig >"$LOG" 2>&1 || die "configuration: $(reason); all of it is in $LOG"
-	grep -qx CONFIG_LOL_GUEST=y "$BUILD/src/build/.config" ||
+	[ -n "$PLAIN" ] || grep -qx CONFIG_LOL_GUEST=y "$BUILD/src/build/.config" ||
 		die "the configuration excludes CONFIG_LOL_GUEST (as KASAN, RANDOMIZE_BASE, PTDUMP or X86_5LEVEL do); take that out of the fragments"
 	for file in "${FRAGMENTS[@]}"; do
 		while read -r line; do
@@ -329,7 +329,7 @@ configure() {
 # ---- build ----
 
 make_kernel() {
-	make -C "$BUILD/src" O=build ARCH=x86_64 CC="gcc -B$AFTERBURN_DIR" LOCALVERSION= \
+	make -C "$BUILD/src" O=build ARCH=x86_64 CC="gcc${AFTERBURN_DIR:+ -B$AFTERBURN_DIR}" LOCALVERSION= \
 		KBUILD_BUILD_USER=lol KBUILD_BUILD_HOST=lol KBUILD_BUILD_VERSION=1 \
 		KBUILD_BUILD_TIMESTAMP="$(date -u -r "$BUILD/src/Makefile")" "$@"
 }
@@ -337,11 +337,13 @@ make_kernel() {
 # Everything that the result depends on, as text; its hash is the build's name.
 describe_inputs() {
 	echo "source $SOURCE_ID"
-	(cd "$PATCHES" && sha256sum -- *.patch)
-	merge_fragments "$KIT/kernel/config/base.config" "${FRAGMENTS[@]}" | sha256sum
+	[ -n "$PLAIN" ] || (cd "$PATCHES" && sha256sum -- *.patch)
+	merge_fragments "${KIT_FRAGMENTS[@]}" "${FRAGMENTS[@]}" | sha256sum
 	# Without what depends on the place of the build.
-	objcopy -S -R .note.gnu.build-id "$AFTERBURN" "$CACHE/afterburn/strip.$$" && sha256sum <"$CACHE/afterburn/strip.$$"
-	rm -f "$CACHE/afterburn/strip.$$"
+	if [ -n "$AFTERBURN_DIR" ]; then
+		objcopy -S -R .note.gnu.build-id "$AFTERBURN" "$CACHE/afterburn/strip.$$" && sha256sum <"$CACHE/afterburn/strip.$$"
+		rm -f "$CACHE/afterburn/strip.$$"
+	fi
 	gcc --version | sed -n 1p
 	ld --version | sed -n 1p
 }
@@ -354,7 +356,7 @@ compile() {
 	ITEMS_TOTAL=$((ITEMS_TOTAL - $(find "$BUILD/src/build" -name '*.o' | wc -l)))
 	[ $ITEMS_TOTAL -ge 100 ] || ITEMS_TOTAL=100
 	[ -n "$(find "$BUILD/src/build" -name '*.o' -print -quit)" ] || FRESH=1
-	long_step "compiling Linux $RELEASE" make_kernel -j"$JOBS" vmlinux modules || die "make failed: $(reason); all of it is in $LOG"
+	long_step "compiling Linux $RELEASE" make_kernel -j"$JOBS" vmlinux modules ${DEBUG:+scripts_gdb} || die "make failed: $(reason); all of it is in $LOG"
 	[ -z "${FRESH:-}" ] || grep -c "$ITEMS_PATTERN" "$LOG" >"$known"
 }
 
@@ -387,6 +389,22 @@ percpu_first() {
 	done
 }
 
+# Since Linux 6.16 "vmlinux" has lost its relocations. With debug information, the relocations of that are of no use, and gdb
+# looks for its scripts beside the file.
+copy_vmlinux() { # TREE TO
+	local vmlinux=$1/vmlinux
+	[ ! -e "$1/vmlinux.unstripped" ] || vmlinux=$1/vmlinux.unstripped
+	if [ -n "$DEBUG" ]; then
+		objcopy -R '.rela.debug_*' "$vmlinux" "$2/vmlinux"
+		mkdir -p "$2/scripts"
+		cp -rL "$1/scripts/gdb" "$2/scripts/"
+		cp -L "$1/vmlinux-gdb.py" "$2/"
+		find "$2/scripts" ! -name '*.py' -type f -delete
+	else
+		cp "$vmlinux" "$2/vmlinux"
+	fi
+}
+
 collect() {
 	local tree=$BUILD/src/build out=$BUILD/out
 	rm -rf "$out" "$BUILD/stage"
@@ -398,29 +416,30 @@ collect() {
 	[ -e "$BUILD/stage/lib/modules/$RELEASE/modules.dep" ] || busybox depmod -b "$BUILD/stage" "$RELEASE" >>"$LOG" 2>&1 || true
 	tar -C "$BUILD/stage" --owner=0 --group=0 --sort=name --mtime="@$(stat -c %Y "$BUILD/src/Makefile")" -cf - . | gzip -9n >"$out/modules.tar.gz"
 	rm -rf "$BUILD/stage"
-	cp "$tree/vmlinux" "$tree/System.map" "$out/"
-	percpu_first "$out/vmlinux" || die "$out/vmlinux: cannot be changed; is the disk full?"
+	cp "$tree/System.map" "$out/"
 	cp "$tree/.config" "$out/config"
-	would_run "$out/vmlinux" || die "the kernel that was built $REASON"
+	copy_vmlinux "$tree" "$out"
+	percpu_first "$out/vmlinux" || die "$out/vmlinux: cannot be changed; is the disk full?"
+	[ -n "$PLAIN$NO_AFTERBURNER" ] || would_run "$out/vmlinux" || die "the kernel that was built $REASON"
 	{
 		echo "release: $RELEASE"
 		echo "source: $SOURCE_ID"
 		echo "id: $ID"
-		echo "abi: $ABI"
+		echo "abi: ${ABI:-none}"
 		echo "sites: $(site_count "$out/vmlinux")"
-		echo "patches: $(count_patches "$PATCHES")"
+		[ -n "$PLAIN" ] || echo "patches: $(count_patches "$PATCHES")"
 	} >"$out/about"
 }
 
 # ---- installation ----
 
 install_kernel() {
-	local name=$RELEASE to
-	[ ${#FRAGMENTS[@]} = 0 ] || name=$RELEASE-${ID:0:6}
+	local name=$RELEASE${PLAIN:+-plain}${NO_AFTERBURNER:+-no-afterburner}${DEBUG:+-debug} to
+	[ ${#FRAGMENTS[@]} = 0 ] || name+=-${ID:0:6}
 	to=${OUT:-$DATA/$name}
 	if [ -n "$OUT" ]; then
 		mkdir -p "$to" || die "--out $to: cannot be made; give a directory that can be written"
-		cp "$BUILD/out"/* "$to/" || die "--out $to: cannot be written"
+		cp -r "$BUILD/out"/* "$to/" || die "--out $to: cannot be written"
 	else
 		mkdir -p "$DATA" || die "$DATA: cannot be made; set XDG_DATA_HOME to a directory that can be written, or use --out"
 		if ! cmp -s "$BUILD/out/about" "$to/about"; then
@@ -429,8 +448,10 @@ install_kernel() {
 			rm -rf "$to"
 			mv "$to.new" "$to"
 		fi
-		if [ -n "$MAKE_DEFAULT" ] || [ ! -e "$DATA/default/vmlinux" ] ||
-			{ [ "$SOURCE" = "$DEFAULT_SOURCE" ] && [ ${#FRAGMENTS[@]} = 0 ]; }; then
+		if [ -n "$PLAIN$NO_AFTERBURNER" ]; then
+			:
+		elif [ -n "$MAKE_DEFAULT" ] || [ ! -e "$DATA/default/vmlinux" ] ||
+			{ [ "$SOURCE" = "$DEFAULT_SOURCE" ] && [ -z "$DEBUG" ] && [ ${#FRAGMENTS[@]} = 0 ]; }; then
 			ln -sfn "$name" "$DATA/default.new"
 			mv -T "$DATA/default.new" "$DATA/default"
 		fi
@@ -439,7 +460,7 @@ install_kernel() {
 }
 
 parse_options() {
-	SOURCE=$DEFAULT_SOURCE JOBS=$(nproc) OUT='' MAKE_DEFAULT='' REFRESH='' KEEP='' VERBOSE=''
+	SOURCE=$DEFAULT_SOURCE JOBS=$(nproc) OUT='' MAKE_DEFAULT='' REFRESH='' KEEP='' VERBOSE='' DEBUG='' PLAIN='' NO_AFTERBURNER=''
 	FRAGMENTS=()
 	while [ $# -gt 0 ]; do
 		case $1 in
@@ -464,6 +485,9 @@ parse_options() {
 		--default) MAKE_DEFAULT=1 ;;
 		--refresh) REFRESH=1 ;;
 		--keep) KEEP=1 ;;
+		--debug) DEBUG=1 ;;
+		--plain) PLAIN=1 ;;
+		--no-afterburner) NO_AFTERBURNER=1 ;;
 		-v | --verbose) VERBOSE=1 ;;
 		*) wrong "kernel build: no option $1" ;;
 		esac
@@ -487,11 +511,16 @@ kernel_build() {
 	need_space
 	find_kit
 	catch_signals
-	find_afterburn_dir
+	AFTERBURN_DIR=
+	[ -n "$PLAIN$NO_AFTERBURNER" ] || find_afterburn_dir
 	find_source "$SOURCE"
 	series=$(source_series)
 	[ -n "$series" ] || die "--source $SOURCE: its version is not in its name; unpack it and give the directory"
 	PATCHES=$(patch_dir "$series") || die "--source $SOURCE: Linux $series is older than the oldest that the kit has patches for ($(patch_versions))"
+	# What a version of Linux needs otherwise is beside its patches.
+	KIT_FRAGMENTS=("$KIT/kernel/config/base.config")
+	[ ! -e "$PATCHES/config" ] || KIT_FRAGMENTS+=("$PATCHES/config")
+	[ -z "$DEBUG" ] || KIT_FRAGMENTS+=("$KIT/kernel/config/debug.config")
 	inputs=$(describe_inputs)
 	ID=$(sha256sum <<<"$inputs" | cut -c 1-16)
 	BUILD=$CACHE/kernels/$ID
@@ -502,7 +531,7 @@ kernel_build() {
 	LOG=$BUILD/log
 	if [ ! -e "$BUILD/out/about" ]; then
 		prepare_source
-		merge_fragments "$KIT/kernel/config/base.config" "${FRAGMENTS[@]}" >"$BUILD/fragment"
+		merge_fragments "${KIT_FRAGMENTS[@]}" "${FRAGMENTS[@]}" >"$BUILD/fragment"
 		mkdir -p "$BUILD/src/build"
 		[ -e "$BUILD/src/build/.config" ] || configure
 		RELEASE=$(make_kernel -s kernelrelease 2>>"$LOG") || die "make failed: $(reason)"
