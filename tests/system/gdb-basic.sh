@@ -23,8 +23,8 @@ saw "Breakpoint 1, 0x"
 saw_like "^#1 .* in x86_64_start_reservations"
 saw '$2 = 0x0'
 saw "first 0"
-saw_like "<default_idle(\\+[0-9]+)?>:[[:space:]]+sti"
-saw_like "<default_idle(\\+[0-9]+)?>:[[:space:]]+hlt"
+saw_like "<default_idle(\\+[0-9]+)?>:[[:space:]]+(ds )*sti"
+saw_like "<default_idle(\\+[0-9]+)?>:[[:space:]]+(ds )*hlt"
 
 # Steps do not leave for an interrupt, and rewritten instructions are one step.
 in_gdb -ex 'break hrtimer_nanosleep' -ex 'continue' -ex 'delete' \

@@ -21,7 +21,7 @@ in_gdb -ex 'break entry_SYSCALL_64' -ex 'continue' -ex 'x/i $pc' -ex 'stepi' -ex
 	-ex 'python import re
 def addresses(function, what):
     text = gdb.execute("disassemble " + function, to_string=True).replace("=>", "")
-    return [l.split()[0] for l in text.splitlines() if re.search(r":\s+(?:" + what + r")\b", l)]
+    return [l.split()[0] for l in text.splitlines() if re.search(r":\s+(?:ds )*(?:" + what + r")\b", l)]
 for function, what in (("default_idle", "sti"), ("common_interrupt_return", "iretq"), ("_raw_spin_lock_irqsave", "cli|pushf")):
     found = addresses(function, what)
     for a in found:
@@ -36,7 +36,7 @@ for function, what in (("default_idle", "sti"), ("common_interrupt_return", "ire
     gdb.execute("delete")
     print("stepped over", what, "in", function)' \
 	-ex 'detach'
-saw_like "<entry_SYSCALL_64>:[[:space:]]+swapgs"
+saw_like "<entry_SYSCALL_64>:[[:space:]]+(ds )*swapgs"
 saw_like "^#1 .* asm_sysvec_apic_timer_interrupt"
 saw_like "asm_exc_page_fault"
 saw "stepped over sti in default_idle"
