@@ -37,7 +37,7 @@ while [ ! -e answer ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i + 1)); done
 cat answer
 echo more >>answer
 END
-"$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -s dir -- sh -c "$(cat conversation)" >out 2>&1 </dev/null &
+timeout -k 10 120 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -s dir -- sh -c "$(cat conversation)" >out 2>&1 </dev/null &
 pid=$!
 for ((i = 0; i < 600; i++)); do
 	[ ! -e dir/ready ] || break
@@ -95,7 +95,7 @@ expect_status 0
 # It vanishes under the guest: errors, not a hang.
 mkdir gone
 touch gone/file
-"$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -s gone -- sh -c 'cd /mnt/share0; echo up; while [ -e file ]; do sleep 0.1; done
+timeout -k 10 120 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -s gone -- sh -c 'cd /mnt/share0; echo up; while [ -e file ]; do sleep 0.1; done
 	ls >/dev/null 2>&1; echo x 2>/dev/null >new && echo written; echo done' >out 2>&1 </dev/null &
 pid=$!
 wait_for_text 60 up out
@@ -104,7 +104,7 @@ wait $pid || fail "a vanished share: $(cat out)"
 [ "$(cat out)" = $'up\ndone' ] || fail "a vanished share: $(cat out)"
 
 # Its server dies: I/O errors, one line.
-"$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -s dir -- sh -c 'cd /mnt/share0; echo up; while ls file >/dev/null 2>&1; do sleep 0.1; done
+timeout -k 10 120 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -s dir -- sh -c 'cd /mnt/share0; echo up; while ls file >/dev/null 2>&1; do sleep 0.1; done
 	cat file >/dev/null 2>&1 || echo error' >out 2>"$ERRORS" </dev/null &
 pid=$!
 wait_for_text 60 up out
@@ -135,5 +135,25 @@ if unshare -rm true 2>/dev/null; then
 		expect_error "apt-get install diod"
 		[ "$(wc -l <"$ERRORS")" = 1 ] || fail "not one line"
 	fi
+fi
+
+# Hosts with other walls: no user namespaces; some without rights; and without Landlock either.
+if which cc >/dev/null && cc -O1 -D_GNU_SOURCE -o deny "$TESTS/system/lib/deny.c" 2>/dev/null; then
+	for walls in userns mount; do
+		timeout -k 10 120 ./deny $walls "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -s dir -- \
+			sh -c 'cd /mnt/share0; cat file; echo new >made; cat /mnt/share0/absolute 2>/dev/null; ls .. >/dev/null' >"$CONSOLE" 2>"$ERRORS" </dev/null
+		STATUS=$?
+		expect_status 0
+		[ "$(cat dir/made)" = new ] || fail "$walls: nothing was written"
+		expect_output kept
+		rm dir/made
+		run timeout -k 10 60 ./deny $walls,landlock "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -s dir -- true </dev/null
+		expect_status 125
+		expect_error "neither user namespaces nor Landlock"
+		[ "$(wc -l <"$ERRORS")" = 1 ] || fail "not one line"
+		run timeout -k 10 120 ./deny $walls,landlock "$LOL_RUN" "$LOL_KERNEL" -q -- cat dir/file </dev/null
+		expect_status 0
+		expect_output kept
+	done
 fi
 finish

@@ -6,6 +6,8 @@
  *   userns     unshare and clone with CLONE_NEWUSER: EPERM, as with user.max_user_namespaces=0; clone3: ENOSYS
  *   seccomp    no further filters: EINVAL, as on a kernel without them
  *   memfd      memfd_create: ENOSYS
+ *   mount      mount: EACCES, as where user namespaces can be made but have no rights (Ubuntu 24.04)
+ *   landlock   landlock_create_ruleset: EOPNOTSUPP, as on a kernel that has it switched off
  */
 #include <errno.h>
 #include <linux/audit.h>
@@ -30,7 +32,8 @@ static const struct rule {
 	{"io_uring", SYS_io_uring_setup, ANY, 0, EPERM}, {"userns", SYS_unshare, CLONE_NEWUSER, 0, EPERM},
 	{"userns", SYS_clone, CLONE_NEWUSER, 0, EPERM},  {"userns", SYS_clone3, ANY, 0, ENOSYS},
 	{"seccomp", SYS_seccomp, ANY, 0, EINVAL},        {"seccomp", SYS_prctl, PR_SET_SECCOMP, 1, EINVAL},
-	{"memfd", SYS_memfd_create, ANY, 0, ENOSYS},
+	{"memfd", SYS_memfd_create, ANY, 0, ENOSYS},     {"mount", SYS_mount, ANY, 0, EACCES},
+	{"landlock", SYS_landlock_create_ruleset, ANY, 0, EOPNOTSUPP},
 };
 
 int main(int argc, char **argv)
