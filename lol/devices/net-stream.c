@@ -18,6 +18,7 @@
 #define LENGTH_MAX (4096u + 65536u) /* what QEMU may send; longer ones than NET_FRAME_MAX are dropped */
 #define SEARCH_NS 200000000ull      /* between two looks for a peer */
 #define CHECK_NS 1000000000ull      /* between two looks whether our socket file is still ours */
+#define DEFAULT_MTU 32000           /* passt of 2023 loses its way with frames of 64 KiB */
 #define BIT(n) (UINT64_C(1) << (n))
 
 struct stream {
@@ -269,6 +270,11 @@ static bool push_out(struct stream *s)
 	if (s->out_start == s->out_end)
 		s->out_start = s->out_end = 0;
 	watch(s);
+	/* Whoever emptied the buffer: there will be no EPOLLOUT for the frame that waits. */
+	if (s->send_wait && !s->out_end) {
+		s->send_wait = false;
+		virtio_net_resume(s->b.dev);
+	}
 	return true;
 }
 
@@ -276,14 +282,8 @@ static void peer_event(void *arg, uint32_t events)
 {
 	struct stream *s = arg;
 
-	if (events & EPOLLOUT) {
-		if (!push_out(s))
-			return;
-		if (s->send_wait) {
-			s->send_wait = false;
-			virtio_net_resume(s->b.dev);
-		}
-	}
+	if (events & EPOLLOUT && !push_out(s))
+		return;
 	if (s->full && events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		lose_peer(s);
 	else if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
@@ -384,7 +384,7 @@ struct net_backend *net_stream_open(struct loop *loop, const char *path, char er
 	}
 	strcpy(s->address.sun_path, path);
 	s->b = (struct net_backend){
-		.ops = &stream_ops, .features = BIT(VIRTIO_NET_F_CSUM), .mtu = NET_MTU_MAX, .down = true};
+		.ops = &stream_ops, .features = BIT(VIRTIO_NET_F_CSUM), .mtu = DEFAULT_MTU, .down = true};
 	s->timer = loop_add_timer_ns(loop, 0, 0, timer_event, s);
 	int r = s->timer < 0 ? s->timer : search(s);
 	if (r == -EAGAIN) {

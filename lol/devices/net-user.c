@@ -15,6 +15,11 @@
 #define BACKLOG_STOP 64u    /* from here on libslirp is not asked for more */
 #define BACKLOG_BYTES (8u << 20)
 #define BIT(n) (UINT64_C(1) << (n))
+/*
+ * libslirp's TCP window has 64 KiB and does not scale: three segments of this size are under way, where one as large as the
+ * window would be waited for each time, and usual ones cost the guest more CPU time for each byte.
+ */
+#define DEFAULT_MTU 21880
 #define MS 1000000ull
 
 /* A descriptor that libslirp waits for, found by its number. */
@@ -419,7 +424,7 @@ struct net_backend *net_user_open(struct loop *loop, uint16_t mtu, const struct 
 	u->b = (struct net_backend){.ops = &user_ops,
 				    .features = BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM) |
 						BIT(VIRTIO_NET_F_HOST_TSO4) | BIT(VIRTIO_NET_F_HOST_TSO6),
-				    .mtu = mtu ? mtu : NET_MTU_MAX};
+				    .mtu = mtu ? mtu : DEFAULT_MTU};
 	u->loop = loop;
 	u->changed = true;
 	STAILQ_INIT(&u->backlog);

@@ -56,6 +56,21 @@ boot 60 -q -m 256M -i "$initrd" -n tap,ifname=tap1 -- sh -c "net=1; $up wget -q 
 expect_status 0
 expect_output "$sum"
 
+# iperf3 both ways, where it is installed: it must get through, how fast is no matter here.
+if which iperf3 >/dev/null && mkdir -p tools && add_program tools iperf3 && "$LOL_GUEST" initrd build tools.gz --add tools; then
+	iperf3 -s -p 5201 >/dev/null 2>&1 &
+	BACKGROUND+=($!)
+	wait_for_port 5201
+	for spec in tap,ifname=tap1 user user,mtu=1500; do
+		host=10.8.1.1 bring=$up
+		[ "$spec" = tap,ifname=tap1 ] || host=10.0.2.2 bring=
+		boot 90 -q -m 256M -i tools.gz -n "$spec" -- sh -c "net=1; $bring
+			iperf3 -c $host -n 30M >/dev/null && iperf3 -c $host -n 30M -R >/dev/null && echo both ways" </dev/null
+		expect_status 0
+		expect_output "both ways"
+	done
+fi
+
 wrong "there is none" "$LOL_KERNEL" -i "$initrd" -n tap,ifname=tap7
 for other in tun0 dummy0 bridge0 lo; do
 	[ ! -e "/proc/sys/net/ipv4/conf/$other" ] || wrong "something else" "$LOL_KERNEL" -i "$initrd" -n "tap,ifname=$other"
