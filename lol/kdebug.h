@@ -16,6 +16,9 @@
 #define KAGENT_BYTES 32768
 #define KSITES_MAX 65536
 
+/* The debugger's numbers of registers that conditions may name, besides rax to eflags, 0 to 17 (lol/gdb/regs.c). */
+enum { KREG_FS_BASE = 57, KREG_GS_BASE = 58, KREG_CR3 = 78, KREG_CPL = 88 };
+
 /* A software breakpoint: an int3 that the monitor has put into guest RAM. */
 struct kbreak {
 	gva_t va;     /* where the int3 is; 0: free */

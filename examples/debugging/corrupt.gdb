@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Who writes to box.limit? In the guest: insmod lol_corrupt.ko
-lx-symbols examples
+lx-symbols symbols
 print box
 watch box.limit
 continue

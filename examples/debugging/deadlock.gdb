@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# Who waits for whom? In the guest: insmod lol_deadlock.ko, and two threads never end.
-lx-symbols examples
+# After: target remote, source task-bt.py. Who waits for whom? In the guest: insmod lol_deadlock.ko, and two threads never end.
+lx-symbols symbols
 lx-ps
 task-bt --blocked
 echo who has them:\n

@@ -55,7 +55,8 @@ class TaskBacktrace(gdb.Command):
     def invoke(self, argument, from_tty):
         blocked = argument == "--blocked"
         for task in tasks():
-            if (state(task) & 2) if blocked else (int(task["pid"]) == int(argument)):
+            # TASK_UNINTERRUPTIBLE; idle workers have TASK_NOLOAD, 0x400, beside it
+            if (state(task) & 0x402) == 2 if blocked else (int(task["pid"]) == int(argument)):
                 print('%d "%s" state %#x' % (int(task["pid"]), task["comm"].string(), state(task)))
                 print(backtrace(task))
 

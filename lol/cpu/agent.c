@@ -54,10 +54,24 @@ enum {
 };
 
 /* The debugger's numbers of registers, see the target description: rax rbx rcx rdx rsi rdi rbp rsp r8..r15 rip eflags. */
-static bool reg_value(const struct agent_regs *r, unsigned n, uint64_t *val)
+static bool reg_value(struct vcpu *v, const struct agent_regs *r, unsigned n, uint64_t *val)
 {
 	static const uint8_t order[8] = {RAX, RBX, RCX, RDX, RSI, RDI, RBP, RSP};
 
+	switch (n) {
+	case KREG_FS_BASE:
+		*val = v->fs_base;
+		return true;
+	case KREG_GS_BASE:
+		*val = r->gs_base;
+		return true;
+	case KREG_CR3:
+		*val = v->cr3;
+		return true;
+	case KREG_CPL:
+		*val = r->cpl;
+		return true;
+	}
 	if (n > 17)
 		return false;
 	*val = n < 8 ? r->g->r[order[n]] : n < 16 ? r->g->r[n] : n == 16 ? r->g->rip : r->rflags;
@@ -271,7 +285,7 @@ bool agent_run(struct vcpu *v, const struct agent_regs *r, const uint8_t *code, 
 			stack[sp++] = arg;
 			break;
 		case AX_REG:
-			if (!reg_value(r, (unsigned)arg, &stack[sp++]))
+			if (!reg_value(v, r, (unsigned)arg, &stack[sp++]))
 				return false;
 			break;
 		case AX_DUP:

@@ -408,7 +408,8 @@ static bool holds(struct vcpu *v, const struct parked *p, const struct kbreak *b
 	uint32_t at = b->agent, n = b->agent_len;
 	uint64_t value = 1;
 	struct agent_regs r = {p->g, p->cpl,
-			       p->cpl ? p->g->rflags : (p->g->rflags & ~(uint64_t)FL_IF) | (vh.vflags & FL_IF)};
+			       p->cpl ? p->g->rflags : (p->g->rflags & ~(uint64_t)FL_IF) | (vh.vflags & FL_IF),
+			       p->cpl ? 0 : rdgsbase()};
 
 	if (n && at <= KAGENT_BYTES && n <= KAGENT_BYTES - at && !agent_run(v, &r, kctl->debug.agent + at, n, &value))
 		value = 1;
@@ -535,7 +536,9 @@ void debug_user_stop(struct vcpu *v, struct parked *p)
 		set_off(v, p, false);
 	}
 	if (s->user_break || (s->on && s->done)) {
-		enum park_reason why = s->user_break == USER_WATCH ? PARK_USER_WATCH : s->user_break ? PARK_BREAK : PARK_STEPPED;
+		enum park_reason why = s->user_break == USER_WATCH ? PARK_USER_WATCH
+				       : s->user_break             ? PARK_BREAK
+								   : PARK_STEPPED;
 		gva_t addr = s->user_break == USER_WATCH ? s->watch_addr : p->g->rip;
 		end_step(v, p->g);
 		stop(v, p, why, addr);

@@ -33,24 +33,26 @@ gva_t debug_guest_rip(gva_t rip); /* rip, where it is in a copy out of line: the
 bool debug_fault_begin(struct vcpu *v,
 		       struct gregs *g); /* a fault in kernel code: take the step's TF away; true: in a step */
 void debug_fault_end(struct vcpu *v, struct parked *p, gva_t rip); /* ... is served; rip was the place of it */
-bool debug_break_at(gva_t va);                                 /* a site that begins there */
-void debug_tables(void);                                       /* the monitor has changed the breakpoints */
-extern bool debug_apart; /* a breakpoint is on an iretq or sysretq: they are not to be joined with the swapgs in front */
-bool debug_read_text(gva_t va, uint8_t *buf, size_t n);            /* as k_read(), without the breakpoints */
+bool debug_break_at(gva_t va);                                     /* a site that begins there */
+void debug_tables(void);                                           /* the monitor has changed the breakpoints */
+extern bool
+	debug_apart; /* a breakpoint is on an iretq or sysretq: they are not to be joined with the swapgs in front */
+bool debug_read_text(gva_t va, uint8_t *buf, size_t n); /* as k_read(), without the breakpoints */
 
 /* User code, in enter_user(). */
-void debug_user_stop(struct vcpu *v, struct parked *p);         /* before guest code runs: stop if need be */
-bool debug_user_break(struct vcpu *v, struct gregs *g);        /* an int3: the debugger's? Then g is at it. */
-void debug_user_event(struct vcpu *v, bool stepped, bool left); /* after guest code ran; left: the guest kernel goes on */
+void debug_user_stop(struct vcpu *v, struct parked *p); /* before guest code runs: stop if need be */
+bool debug_user_break(struct vcpu *v, struct gregs *g); /* an int3: the debugger's? Then g is at it. */
+void debug_user_event(struct vcpu *v, bool stepped,
+		      bool left); /* after guest code ran; left: the guest kernel goes on */
 
-void debug_user_watch(struct vcpu *v, gva_t addr);              /* the step that ends has touched addr */
-extern bool debug_watching;                                    /* watch.c looks for the debugger, too */
+void debug_user_watch(struct vcpu *v, gva_t addr); /* the step that ends has touched addr */
+extern bool debug_watching;                        /* watch.c looks for the debugger, too */
 
 /* agent.c: the value of a bytecode expression; false: it cannot be computed here. */
 struct agent_regs {
 	const struct gregs *g;
 	unsigned cpl;
-	uint64_t rflags;
+	uint64_t rflags, gs_base;
 };
 bool agent_run(struct vcpu *v, const struct agent_regs *r, const uint8_t *code, size_t n, uint64_t *value);
 

@@ -89,7 +89,8 @@ static int set_thread(struct gdb_server *g, pid_t tid)
 	if (ptrace(PTRACE_POKEUSER, tid, DR(7), 0) < 0)
 		err = errno;
 	for (unsigned i = 0; !err && i < ARRAY_LEN(g->hard); i++)
-		if (g->hard[i].used && !is_user(g, &g->hard[i]) && ptrace(PTRACE_POKEUSER, tid, DR(i), host_address(g, &g->hard[i])) < 0)
+		if (g->hard[i].used && !is_user(g, &g->hard[i]) &&
+		    ptrace(PTRACE_POKEUSER, tid, DR(i), host_address(g, &g->hard[i])) < 0)
 			err = errno;
 	if (!err && ptrace(PTRACE_POKEUSER, tid, DR(6), 0) < 0)
 		err = errno;

@@ -77,8 +77,10 @@ static const char *target_describe(void *ctx, unsigned cpu)
 
 static void report_hard(struct gdb_server *g, unsigned cpu, const struct hard_point *p)
 {
-	static const enum gdb_why why[] = {[POINT_HARDWARE] = WHY_HARDWARE, [POINT_WRITE] = WHY_WATCH_WRITE,
-					   [POINT_READ] = WHY_WATCH_READ, [POINT_ACCESS] = WHY_WATCH_ACCESS};
+	static const enum gdb_why why[] = {[POINT_HARDWARE] = WHY_HARDWARE,
+					   [POINT_WRITE] = WHY_WATCH_WRITE,
+					   [POINT_READ] = WHY_WATCH_READ,
+					   [POINT_ACCESS] = WHY_WATCH_ACCESS};
 
 	gdb_session_stopped(g->session, cpu, why[p->kind], p->addr);
 }
@@ -134,7 +136,7 @@ static void on_rest(void *arg, int error)
 	for (unsigned i = 0; i < g->target.ncpus; i++) {
 		struct park *p = &g->m->ctl->park[i];
 		g->unreported[i] = atomic_load(&p->at_rest) && p->reason != PARK_ASKED;
-		if (g->unreported[i] && (best < 0 || p->reason > g->m->ctl->park[best].reason))
+		if (g->unreported[i] && g->went >> i & 1 && (best < 0 || p->reason > g->m->ctl->park[best].reason))
 			best = (int)i;
 	}
 	report(g, best >= 0 ? (unsigned)best : server_state(g, g->session->cpu) ? g->session->cpu : 0);
@@ -189,7 +191,7 @@ static void target_go(void *ctx, const enum gdb_go *how)
 	/* What another vCPU has met at the same time comes first. */
 	for (unsigned i = 0; i < g->target.ncpus; i++) {
 		const struct vcpu_state *s = server_state(g, i);
-		if (!g->unreported[i])
+		if (!g->unreported[i] || how[i] == GO_STAY)
 			continue;
 		if (s && how[i] != GO_STAY && m->ctl->park[i].reason == PARK_BREAK && s->rip == m->ctl->park[i].addr &&
 		    points_at(g, s->rip)) {
@@ -200,9 +202,12 @@ static void target_go(void *ctx, const enum gdb_go *how)
 	}
 	for (unsigned i = 0; i < g->target.ncpus; i++) {
 		m->ctl->park[i].go = how[i] == GO_STEP ? PARK_GO_STEP : PARK_GO_ON;
+		if (!g->unreported[i]) /* said; one that stays must not say it again */
+			m->ctl->park[i].reason = PARK_ASKED;
 		stay |= how[i] == GO_STAY ? 1ull << i : 0;
 	}
 	m->parking.stay = stay;
+	g->went = ~stay;
 	park_release(m, PARK_GDB);
 }
 

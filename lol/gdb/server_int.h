@@ -33,6 +33,7 @@ struct gdb_server {
 	struct gmem mem;
 	size_t sent;                /* bytes of session->out */
 	int again;                  /* timer: report what another vCPU has met, see target_go() */
+	uint64_t went;              /* bit n: vCPU n went on last time; only such may stop */
 	bool unreported[MAX_VCPUS]; /* stopped on its own account at the same time as another */
 	struct soft_point soft[KBREAK_MAX];
 	struct hard_point hard[4];

@@ -252,6 +252,16 @@ static void queries(void **state)
 	answers("vMustReplyEmpty", "");
 	answers("qXfer:features:read:target.xml:0,5", "m<?xml");
 	assert_int_equal(ask("qXfer:features:read:target.xml:0,ffff")[0], 'l');
+	const char *xml = ask("qXfer:features:read:target.xml:0,ffff");
+	char reg[80];
+	static const struct {
+		const char *name;
+		unsigned number;
+	} known[] = {{"fs_base", KREG_FS_BASE}, {"gs_base", KREG_GS_BASE}, {"cr3", KREG_CR3}, {"cpl", KREG_CPL}};
+	for (unsigned i = 0; i < ARRAY_LEN(known); i++) {
+		snprintf(reg, sizeof(reg), "name=\"%s\" bitsize=\"64\" type=\"int64\" regnum=\"%u\"", known[i].name, known[i].number);
+		assert_non_null(strstr(xml, reg));
+	}
 	answers("qXfer:features:read:target.xml:fffff,5", "E16");
 	answers("qXfer:features:read:other.xml:0,5", "E00");
 	answers("qXfer:features:read:target.xml:0", "E16");

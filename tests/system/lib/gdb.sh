@@ -30,7 +30,7 @@ gdb_boot() {
 }
 
 in_gdb() {
-	timeout -k 10 "${GDB_SECONDS:-120}" gdb -nx -batch -ex 'set pagination off' -ex 'set confirm off' -ex 'set width 0' \
+	timeout -k 10 "${GDB_SECONDS:-120}" gdb -nx -batch ${GDB_SAFE:+-iex "add-auto-load-safe-path $GDB_SAFE"} -ex 'set pagination off' -ex 'set confirm off' -ex 'set width 0' \
 		-ex "target remote $GDB_SOCKET" "$@" "${GDB_FILE:-$LOL_KERNEL}" >"$GDB_OUT" 2>&1 </dev/null ||
 		gdb_fail "gdb: status $?"
 }
@@ -39,7 +39,7 @@ in_gdb() {
 in_gdb_interrupted() {
 	local pid
 	rm -f "$GDB_OUT"
-	timeout "${GDB_SECONDS:-120}" gdb -nx -batch -ex 'set pagination off' -ex 'set confirm off' -ex 'set width 0' \
+	timeout "${GDB_SECONDS:-120}" gdb -nx -batch ${GDB_SAFE:+-iex "add-auto-load-safe-path $GDB_SAFE"} -ex 'set pagination off' -ex 'set confirm off' -ex 'set width 0' \
 		-ex "target remote $GDB_SOCKET" "$@" "${GDB_FILE:-$LOL_KERNEL}" >"$GDB_OUT" 2>&1 </dev/null &
 	pid=$!
 	wait_for_text 60 "going on" "$GDB_OUT"

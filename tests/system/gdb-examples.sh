@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# The three worked examples of docs/debugging.md, and the kernel's own gdb scripts. They want a kernel with debug information
+# (lol-guest kernel build --debug --keep) and its tree, to build modules with:
+#
+#   LOL_DEBUG_KERNEL   its vmlinux, with scripts/gdb and vmlinux-gdb.py beside it; otherwise the newest *-debug beside the default
+#   LOL_DEBUG_TREE     SRC of its build (make -C SRC O=build); or modules, ready made: LOL_DEBUG_MODULES
+# timeout: 600
+# shellcheck disable=SC2016 # what stands in single quotes is for gdb
+# shellcheck source=tests/system/lib/gdb.sh
+. "$(dirname "$0")/lib/gdb.sh"
+EXAMPLES=$TESTS/../examples/debugging
+[ -d "$EXAMPLES" ] || skip "the examples are not here"
+kernel=${LOL_DEBUG_KERNEL:-$(ls -td "$(dirname "$LOL_KERNEL")"/../*-debug/vmlinux 2>/dev/null | head -n 1)}
+[ -e "$kernel" ] || skip "no kernel with debug information; make one with: lol-guest kernel build --debug --keep"
+LOL_KERNEL=$(readlink -f "$kernel")
+command -v objcopy >/dev/null || skip "no objcopy"
+
+modules=${LOL_DEBUG_MODULES:-}
+if [ -z "$modules" ]; then
+	[ -d "${LOL_DEBUG_TREE:-}" ] || skip "no tree to build modules with; LOL_DEBUG_TREE names one"
+	modules=$LOL_TMP/modules
+	cp -r "$EXAMPLES" "$modules"
+	cc=$(grep -ho 'gcc -B[^ ]*' "$LOL_DEBUG_TREE/build/init/.main.o.cmd" | head -n 1)
+	make -C "$LOL_DEBUG_TREE" O=build ARCH=x86_64 CC="${cc:-gcc}" LOCALVERSION= KCFLAGS=-g M="$modules" modules >"$LOL_TMP/make.log" 2>&1 ||
+		{ tail -n 5 "$LOL_TMP/make.log"; fail "the modules cannot be built"; }
+fi
+# gdb's copies: see docs/debugging.md about .data
+mkdir -p "$LOL_TMP/root" "$LOL_TMP/symbols"
+for module in lol_oops lol_deadlock lol_corrupt; do
+	cp "$modules/$module.ko" "$LOL_TMP/root/"
+	objcopy --change-section-address .data=0 "$modules/$module.ko" "$LOL_TMP/symbols/$module.ko" || fail "objcopy"
+done
+chmod -R a+rX "$LOL_TMP/root"
+initrd=$LOL_TMP/examples.cpio.gz
+"$LOL_GUEST" initrd build "$initrd" --add "$LOL_TMP/root" || fail "initrd"
+GDB_SAFE=$(dirname "$LOL_KERNEL")
+cd "$LOL_TMP" || exit 1
+
+# The kernel's scripts.
+gdb_boot -i "$initrd" -- sh -c 'insmod /lol_corrupt.ko; insmod /lol_deadlock.ko; while :; do sleep 0.3; echo tick; done'
+wait_for_text 60 tick "$CONSOLE"
+in_gdb -ex 'lx-version' -ex 'lx-cmdline' -ex 'lx-lsmod' -ex 'lx-mounts' -ex 'lx-ps' -ex 'lx-dmesg' \
+	-ex 'p $lx_current().pid >= 0' -ex 'p $lx_task_by_pid(1).comm' -ex 'p $lx_per_cpu(pcpu_hot).current_task->pid >= 0' \
+	-ex 'lx-symbols symbols' -ex 'info symbol relabel_tick' -ex 'p $lx_task_by_pid(2).comm' -ex 'p/x (long)&init_task == (long)$lx_task_by_pid(0)' \
+	-ex 'detach'
+saw_like "^Linux version 6"
+saw "console=ttyS0"
+saw_like "^0x[0-9a-f]+ +lol_corrupt"
+saw_like "proc /proc proc"
+saw_like "^0x[0-9a-f]+ +1 +lol-init"
+saw "lol_corrupt: loading out-of-tree module"
+saw '$1 = 1'
+saw '"lol-init'
+saw '"kthreadd'
+saw_like "relabel_tick in section .text of .*lol_corrupt"
+saw_not "Python Exception"
+
+# A corrupted field.
+in_gdb -x "$EXAMPLES/corrupt.gdb" -ex 'detach'
+saw "Hardware watchpoint"
+saw "New value"
+saw_like "^#0 +.*relabel \\("
+saw_like "^#1 +.*relabel_tick"
+
+# A deadlock.
+in_gdb -ex "source $EXAMPLES/task-bt.py" -x "$EXAMPLES/deadlock.gdb" -ex 'detach'
+saw_like '^[0-9]+ "lol-booker" state 0x2'
+saw_like "in book \\(\\)"
+saw_like "in replay \\(\\)"
+saw "accounts: lol-booker"
+saw "journal: lol-replayer"
+guest_ticks
+
+# A NULL pointer in a module.
+gdb_boot -i "$initrd" -- sh -c 'insmod /lol_oops.ko; while :; do echo pear >/proc/lol_oops; (echo plum >/proc/lol_oops); sleep 1; echo tick; done'
+wait_for_text 60 tick "$CONSOLE"
+in_gdb -x "$EXAMPLES/oops.gdb" -ex 'delete' -ex 'detach'
+saw_like "^#[0-9]+ .*use_item \\("
+saw_like "^#[0-9]+ .*items_write \\("
+saw_like "^#[0-9]+ .*vfs_write \\("
+saw_like 'name = 0x[0-9a-f]+ "plum"|"plum"'
+guest_ticks
+echo passed
