@@ -398,7 +398,7 @@ copy_vmlinux() { # TREE TO
 		objcopy -R '.rela.debug_*' "$vmlinux" "$2/vmlinux"
 		mkdir -p "$2/scripts"
 		cp -rL "$1/scripts/gdb" "$2/scripts/"
-		cp -L "$1/vmlinux-gdb.py" "$2/"
+		cat "$1/vmlinux-gdb.py" "$KIT/kernel/lol-gdb.py" >"$2/vmlinux-gdb.py"
 		find "$2/scripts" ! -name '*.py' -type f -delete
 	else
 		cp "$vmlinux" "$2/vmlinux"
