@@ -175,17 +175,22 @@ static json_t *call_vm(const struct call *call, const json_t *request, int timeo
 	return answer;
 }
 
-/* The connection ends with the VM. */
+/* The connection ends with the VM. Half of the patience over, ask once more: by other means, see lolctl(1). */
 static int wait_for_end(const struct call *call, int fd)
 {
+	static const char again[] = "{\"do\":\"stop\"}\n";
 	struct timespec now;
-	time_t end;
+	bool asked = false;
+	time_t half, end;
 	char byte;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
+	half = now.tv_sec + (time_t)(call->seconds + 1) / 2;
 	end = now.tv_sec + (time_t)call->seconds;
 	for (;;) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (!asked && now.tv_sec >= half && now.tv_sec < end)
+			asked = send_all(fd, again, sizeof(again) - 1) <= 0;
 		struct pollfd p = {.fd = fd, .events = POLLIN};
 		int ready = now.tv_sec >= end ? 0 : poll(&p, 1, (int)MIN((long)(end - now.tv_sec) * 1000, 1000L));
 		if (ready > 0 && recv(fd, &byte, 1, 0) <= 0)

@@ -144,8 +144,8 @@ static void do_sysrq(struct machine *m, struct control_client *c, const json_t *
 #define STOP_TICK_NS 500000000ull
 
 /*
- * Without a power button in the guest kernel: sync, remount read-only, power off. Each is only begun by its request, so
- * they come one after the other; the kernel says when the second is done.
+ * Where the guest kernel has no power button, or nobody has heeded it: sync, remount read-only, power off. Each is only
+ * begun by its request, so they come one after the other; the kernel says when the second is done.
  */
 static void on_stop_tick(void *arg)
 {
@@ -165,15 +165,16 @@ static void begin_stop(struct machine *m)
 	park_release(m, PARK_USER);
 	if (m->command) {
 		command_signal(m->command, SIGTERM);
-	} else if (power_ask(m->power, POWER_BUTTON)) {
+	} else if (!m->stop_asked && power_ask(m->power, POWER_BUTTON)) {
 		machine_raise(m, POWER_LINE);
 	} else if (m->stop_timer < 0) {
 		machine_sysrq(m, 's');
 		m->stop_timer = loop_add_timer_ns(m->loop, STOP_TICK_NS, STOP_TICK_NS, on_stop_tick, m);
-	} else { /* asked once more */
+	} else {
 		m->stop_ticks = 0;
 		loop_mod_timer_ns(m->loop, m->stop_timer, STOP_TICK_NS, STOP_TICK_NS);
 	}
+	m->stop_asked = true;
 }
 
 static void do_stop(struct machine *m, struct control_client *c, const json_t *args)

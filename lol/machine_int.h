@@ -87,6 +87,7 @@ struct machine {
 	struct asked *asked[PROMPT_ASKED_MAX];
 	int stop_timer; /* -1: stop was not asked for */
 	unsigned stop_ticks;
+	bool stop_asked; /* the next time is more serious */
 
 	/* machine_dump.c */
 	struct kboot boot;     /* our own copy: K could change the one in ctl */

@@ -9,6 +9,7 @@
 . "$(dirname "$0")/lib/control.sh"
 
 initrd=$(guest_initrd 'echo guest is up
+(while :; do :; done) & # keeps one CPU in user code
 (i=0
 while :; do
 	i=$((i + 1))
@@ -20,7 +21,7 @@ while read -r line; do
 	eval "$line"
 done')
 
-begin vm -m 256M -i "$initrd" --console null
+begin vm -m 256M -c 2 -i "$initrd" --console null
 wait_for_state vm running
 
 wait_for_console vm "tick 3 "
@@ -28,11 +29,11 @@ wait_for_console vm "tick 3 "
 # What it says about itself.
 ctl status vm
 expect_status 0
-for line in $'name\tvm' "pid	$PID" $'state\trunning' $'cpus\t1' $'memory\t256 MiB' "kernel	$LOL_KERNEL" $'console\tnull' $'restarts\t0'; do
+for line in $'name\tvm' "pid	$PID" $'state\trunning' $'cpus\t2' $'memory\t256 MiB' "kernel	$LOL_KERNEL" $'console\tnull' $'restarts\t0'; do
 	grep -qxF "$line" "$CONSOLE" || fail "status lacks: $line"
 done
 ctl ls
-[[ $(cat "$CONSOLE") == vm$'\t'$PID$'\t'running$'\t'1$'\t'256M$'\t'* ]] || fail "ls"
+[[ $(cat "$CONSOLE") == vm$'\t'$PID$'\t'running$'\t'2$'\t'256M$'\t'* ]] || fail "ls"
 ctl ls --json
 python_ok "d[0]['name'] == 'vm' and d[0]['memory'] == 268435456"
 ctl stats vm --json
@@ -143,6 +144,38 @@ ended 137
 ctl ls
 [ ! -s "$CONSOLE" ] || fail "ls shows a killed VM"
 [ -z "$(ls -A "$CONTROL_DIR")" ] || fail "left in the control directory: $(ls "$CONTROL_DIR")"
+
+# Asked to power off: by its init, by the kernel where init does not care, with what is in memory written back.
+if grep -qa lol_asked "$(dirname "$LOL_KERNEL")/System.map" 2>/dev/null; then
+	begin vm -m 256M -i "$(guest_initrd '
+trap "echo the init shuts down; sync; poweroff -f" USR2
+echo guest is up
+while :; do sleep 0.2; done')" --console "file=$LOL_TMP/log"
+	wait_for_text 60 "guest is up" "$LOL_TMP/log"
+	ctl sysrq vm h
+	expect_status 0
+	wait_for_text 30 "sysrq: HELP" "$LOL_TMP/log"
+	ctl pause vm
+	ctl stop vm
+	expect_status 0
+	ended 0
+	grep -q "the init shuts down" "$LOL_TMP/log" || fail "init was not asked"
+
+	truncate -s 16M "$LOL_TMP/disk"
+	mke2fs -q -F "$LOL_TMP/disk" || skip "no mke2fs; install e2fsprogs"
+	begin vm -m 256M -i "$(guest_initrd '
+mkdir /m && mount -t ext4 /dev/vda /m && echo data >/m/file
+echo guest is up
+while :; do sleep 1; done')" -d "$LOL_TMP/disk" --console "file=$LOL_TMP/log"
+	wait_for_text 60 "guest is up" "$LOL_TMP/log"
+	ctl stop vm --timeout 0
+	expect_status 1
+	expect_error "has not powered off"
+	ctl stop vm --timeout 60
+	expect_status 0
+	ended 0
+	[ "$(debugfs -R 'cat file' "$LOL_TMP/disk" 2>/dev/null)" = data ] || fail "what was in memory is lost"
+fi
 
 # COMMAND gets SIGTERM, and its status is the VM's.
 begin vm -q -m 256M -i "$(shell_initrd)" -- sh -c 'trap "exit 9" TERM; echo ready; while :; do sleep 0.1; done'

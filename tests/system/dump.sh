@@ -13,12 +13,12 @@
 symbol() { nm "$LOL_KERNEL" 2>/dev/null | sed -n "s/^0*\([0-9a-f]*\) . $1\$/\1/p"; }
 command -v nm >/dev/null || skip "no nm; install binutils"
 
-# look CORE: what has to be in every dump of a running kernel
+# look CORE [CPUS]: what has to be in every dump of a running kernel
 look() {
-	python3 - "$1" "$(symbol linux_banner)" "$(symbol init_task)" "$(symbol _text)" "$(symbol _end)" <<'END' || fail "$1 is not as it should be"
+	python3 - "$1" "$(symbol linux_banner)" "$(symbol init_task)" "$(symbol _text)" "$(symbol _end)" "${2:-1}" <<'END' || fail "$1 is not as it should be"
 import struct, sys
 f = open(sys.argv[1], 'rb')
-banner, init_task, text, end = (int(x, 16) for x in sys.argv[2:])
+banner, init_task, text, end, cpus = (int(x, 16) for x in sys.argv[2:])
 head = f.read(64)
 assert head[:6] == b'\x7fELF\x02\x01', head
 etype, machine = struct.unpack_from('<HH', head, 16)
@@ -40,13 +40,14 @@ while at < len(notes):
     name = notes[at + 12:at + 12 + n - 1].decode(); at += 12 + (n + 3) // 4 * 4
     found.append((name, t, notes[at:at + d])); at += (d + 3) // 4 * 4
 regs = [struct.unpack_from('<27Q', d, 112) for name, t, d in found if (name, t) == ('CORE', 1)]
-assert len(regs) == 1, found
-rip, cs, rsp = regs[0][16], regs[0][17], regs[0][19]
-print('rip %x cs %x rsp %x' % (rip, cs, rsp))
-if cs == 0x10:
-    assert text <= rip < end and rsp >= 0x400000000000
-else:
-    assert cs in (0x33, 0x23)
+assert len(regs) == cpus, found
+for r in regs:
+    rip, cs, rsp = r[16], r[17], r[19]
+    print('rip %x cs %x rsp %x' % (rip, cs, rsp))
+    if cs == 0x10:
+        assert text <= rip < end and rsp >= 0x400000000000
+    else:
+        assert cs in (0x33, 0x23)
 info = dict(l.split('=', 1) for l in [d for name, t, d in found if name == 'VMCOREINFO'][0].decode().splitlines())
 assert info['KERNELOFFSET'] == '0' and int(info['SYMBOL(_stext)'], 16) == text, info
 # The list of tasks: from init_task, through pointers in the direct map, back to init_task's link address.
@@ -67,16 +68,16 @@ END
 
 initrd=$(guest_initrd 'echo guest is up; while read -r line; do eval "$line"; done')
 
-begin vm -m 256M -i "$initrd" --console null
+begin vm -m 256M -c 2 -i "$initrd" --console null
 wait_for_console vm "guest is up"
 ctl dump vm "$LOL_TMP/core"
 expect_status 0
 [ "$(stat -c %a "$LOL_TMP/core")" = 600 ] || fail "others can read the dump"
 [ "$(du -k "$LOL_TMP/core" | cut -f1)" -lt 200000 ] || fail "the dump is not sparse"
-look "$LOL_TMP/core"
+look "$LOL_TMP/core" 2
 ctl pause vm
 (cd "$LOL_TMP" && ctl dump vm core && [ "$STATUS" = 0 ]) || fail "dump again, to a relative path, while paused"
-look "$LOL_TMP/core"
+look "$LOL_TMP/core" 2
 ctl status vm
 expect $'state\tpaused'
 ctl resume vm
