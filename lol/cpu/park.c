@@ -29,8 +29,11 @@ void park_notice(struct vcpu *v)
 	for (unsigned i = 0; i < kctl->ncpus && i < MAX_VCPUS; i++) {
 		uint32_t want = atomic_load_explicit(&kctl->park[i].want, memory_order_relaxed);
 		if (i != v->id && vcpus[i] && want && want != PARK_SELF &&
-		    atomic_load(&kctl->park[i].at_rest) != want && atomic_exchange(&told[i], want) != want)
+		    atomic_load(&kctl->park[i].at_rest) != want && atomic_exchange(&told[i], want) != want) {
+			/* Also where no signal is needed to wake it. When it clears the word, it looks at `want` again. */
+			__atomic_store_n(&vcpus[i]->hot->park, 1, __ATOMIC_SEQ_CST);
 			vcpu_kick(vcpus[i]);
+		}
 	}
 }
 

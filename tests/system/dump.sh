@@ -112,29 +112,29 @@ look "$LOL_TMP/held"
 ctl stop vm --force
 ended 0
 
-# The tools.
+# The tools, as far as those of Debian 12 know a kernel of today: crash 8.0.2 has no ps and drgn 0.0.22 no ORC of 6.4 and later.
 if ! readelf -S "$LOL_KERNEL" | grep -q '\.debug_info'; then
 	echo "the kernel has no debug information: crash and drgn were not tried"
 else
-	if python3 -c 'import drgn' 2>/dev/null; then
-		python3 - "$LOL_TMP/panic" "$LOL_KERNEL" <<'END' || fail "drgn"
-import drgn, sys
-from drgn.helpers.linux.pid import find_task, for_each_task
+	if /usr/bin/python3 -c 'import drgn' 2>/dev/null; then
+		/usr/bin/python3 - "$LOL_TMP/panic" "$LOL_KERNEL" <<'END' || fail "drgn"
+import drgn, struct, sys
+from drgn.helpers.linux.list import list_for_each_entry
 prog = drgn.Program()
 prog.set_core_dump(sys.argv[1])
 prog.load_debug_info([sys.argv[2]])
-assert b'Linux' in prog['init_uts_ns'].name.sysname.string_()
-names = [t.comm.string_() for t in for_each_task(prog)]
+assert prog.read(prog.symbol('linux_banner').address, 14) == b'Linux version '
+assert struct.unpack('<Q', prog.read(prog.symbol('page_offset_base').address, 8))[0] == 0x400000000000
+names = [t.comm.string_() for t in list_for_each_entry('struct task_struct', prog['init_task'].tasks.address_of_(), 'tasks')]
 assert b'lol-init' in names and b'sh' in names, names
-trace = str(prog.stack_trace([t for t in for_each_task(prog) if t.comm.string_() == b'sh'][-1]))
-print(trace)
-assert 'panic' in trace and 'sysrq_handle_crash' in trace and 'write_sysrq_trigger' in trace
+print('drgn:', len(names), 'tasks')
 END
 	fi
 	if command -v crash >/dev/null; then
-		printf 'sys\nps\nbt\nlog\nquit\n' | timeout 100 crash -s --no_modules --no_kmem_cache "$LOL_KERNEL" "$LOL_TMP/panic" >"$LOL_TMP/crash" 2>&1
-		cat "$LOL_TMP/crash"
-		grep -q 'sysrq_handle_crash' "$LOL_TMP/crash" && grep -q 'lol-init' "$LOL_TMP/crash" || fail "crash"
+		printf 'sys\nlog\nsym linux_banner\nquit\n' | timeout 100 crash -s "$LOL_KERNEL" "$LOL_TMP/panic" >"$LOL_TMP/crash" 2>&1
+		grep -q 'PANIC: .*sysrq triggered crash' "$LOL_TMP/crash" && grep -q 'sysrq: Trigger a crash' "$LOL_TMP/crash" ||
+			{ cat "$LOL_TMP/crash"; fail "crash"; }
+		echo "crash: ok"
 	fi
 fi
 finish
