@@ -249,7 +249,7 @@ struct console_port *console_port_create(const struct lol_console *config, const
 		p->path = config->path ? strdup(config->path) : NULL;
 		p->link = link && config->kind == CONSOLE_PTY ? strdup(link) : NULL;
 	}
-	if (!p || (config->path && !p->path)) {
+	if (!p || (!p->path && (config->path || config->kind == CONSOLE_FILE || config->kind == CONSOLE_UNIX))) {
 		free(p);
 		lol_error(err, -ENOMEM, "--console: out of memory; end other programs");
 		return NULL;

@@ -139,8 +139,7 @@ static void add_value(struct out *o, const char *key, const json_t *value)
 	size_t i;
 
 	if (json_is_array(value)) {
-		json_array_foreach(value, i, item)
-		{
+		for (i = 0; (item = json_array_get(value, i)); i++) {
 			if (i)
 				add(o, " ");
 			add_clean(o, json_is_string(item) ? json_string_value(item) : "?");
@@ -165,8 +164,9 @@ static void add_members(struct out *o, json_t *object)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(object, key, value)
-	{
+	for (void *i = json_object_iter(object); i; i = json_object_iter_next(object, i)) {
+		key = json_object_iter_key(i);
+		value = json_object_iter_value(i);
 		if (!strcmp(key, "ok") || !strcmp(key, "id") || json_is_object(value) || json_is_null(value))
 			continue;
 		add_clean(o, key);
@@ -190,7 +190,8 @@ char *control_text(const char *what, const json_t *answer)
 	} else if (!strcmp(what, "disks")) {
 		json_t *disk;
 		size_t i;
-		json_array_foreach(json_object_get(answer, "disks"), i, disk) add_members(&o, disk);
+		for (i = 0; (disk = json_array_get(json_object_get(answer, "disks"), i)); i++)
+			add_members(&o, disk);
 	} else if (!strcmp(what, "stats")) {
 		add_members(&o, copy);
 		add_members(&o, json_object_get(answer, "counters"));

@@ -74,7 +74,8 @@ int lolctl_ls(bool json)
 		if (aligned)
 			printf("%-16s %-8s %-14s %4s %8s %9s  %s\n", "NAME", "PID", "STATE", "CPUS", "MEMORY", "UPTIME",
 			       "KERNEL");
-		json_array_foreach(all, i, status) row(status, aligned);
+		for (i = 0; (status = json_array_get(all, i)); i++)
+			row(status, aligned);
 	}
 	json_decref(all);
 	return fflush(stdout) || ferror(stdout)

@@ -18,8 +18,9 @@ static void print_changes(const json_t *before, const json_t *now)
 			 json_number_value(json_object_get(before, "uptime"));
 	const char *key, *space = "";
 
-	json_object_foreach(counters, key, value)
-	{
+	for (void *i = json_object_iter(counters); i; i = json_object_iter_next(counters, i)) {
+		key = json_object_iter_key(i);
+		value = json_object_iter_value(i);
 		json_int_t diff = json_integer_value(value) - json_integer_value(json_object_get(old, key));
 		if (diff <= 0 || seconds <= 0)
 			continue;

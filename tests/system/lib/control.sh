@@ -17,7 +17,7 @@ command -v python3 >/dev/null || skip "no python3; install python3-minimal"
 XDG_RUNTIME_DIR=$LOL_TMP/run
 export XDG_RUNTIME_DIR
 CONTROL_DIR=$XDG_RUNTIME_DIR/lol
-mkdir -p -m 700 "$XDG_RUNTIME_DIR"
+mkdir -m 700 "$XDG_RUNTIME_DIR"
 
 begin() {
 	local name=$1
