@@ -17,8 +17,8 @@ lol_run_SOURCES = $(lol_options_sources) \
 	lol/bootparams.c lol/bootparams.h lol/cpio.c lol/cpio.h lol/kctl.h lol/loader.c lol/loader.h lol/machine.c lol/machine.h \
 	lol/machine_console.c lol/machine_disk.c lol/machine_init.c lol/machine_int.h lol/machine_net.c lol/machine_share.c lol/park.c lol/park.h lol/ram.h lol/share.c lol/share.h lol/spawn.c lol/spawn.h lol/stats.c lol/storage.c lol/storage.h lol/vstate.h \
 	lol/mmu/ushare.h lol/mmu/zygote.h
-lol_run_SOURCES += lol/gdb/hw.c lol/gdb/monitor.c lol/gdb/packet.c lol/gdb/packet.h lol/gdb/points.c lol/gdb/regs.c lol/gdb/regs.h \
-	lol/gdb/server.c lol/gdb/server.h lol/gdb/server_int.h lol/gdb/session.c lol/gdb/session.h lol/gdb/target.h lol/gmem.c lol/gmem.h
+lol_run_SOURCES += lol/gdb/hw.c lol/gdb/monitor.c lol/gdb/packet.c lol/gdb/packet.h lol/gdb/points.c lol/gdb/query.c lol/gdb/regs.c lol/gdb/regs.h \
+	lol/gdb/server.c lol/gdb/server.h lol/gdb/server_int.h lol/gdb/session.c lol/gdb/session.h lol/gdb/session_int.h lol/gdb/state.c lol/gdb/target.h lol/gmem.c lol/gmem.h
 lol_run_CPPFLAGS = $(AM_CPPFLAGS) $(lol_paths_cppflags)
 lol_run_CFLAGS = $(AM_CFLAGS) $(MONITOR_CFLAGS) $(LIBELF_CFLAGS) $(JANSSON_CFLAGS)
 lol_run_LDADD = $(LIBELF_LIBS) $(JANSSON_LIBS)
@@ -64,7 +64,7 @@ EXTRA_DIST += tests/fuzz/fuzz-loader.c tests/fuzz/seeds-loader/minimal
 
 # ---- the gdb protocol: unit test and fuzz target ----
 
-lol_gdb_sources = lol/gdb/packet.c lol/gdb/packet.h lol/gdb/regs.c lol/gdb/regs.h lol/gdb/session.c lol/gdb/session.h lol/gdb/target.h
+lol_gdb_sources = lol/gdb/packet.c lol/gdb/packet.h lol/gdb/query.c lol/gdb/regs.c lol/gdb/regs.h lol/gdb/session.c lol/gdb/session.h lol/gdb/session_int.h lol/gdb/state.c lol/gdb/target.h
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test-gdb
 TESTS += tests/unit/test-gdb

@@ -11,9 +11,10 @@ while frame and frame.name() != "use_item":
     frame = frame.older()
 frame.select()
 end
-info frame
-info locals
+echo what find_item returned:\n
+print/x $rax
+up
+echo what was asked for, and what there is:\n
 print name
-echo the list:\n
 print *(struct item *)items.next
 print *(struct item *)items.next->next
