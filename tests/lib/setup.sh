@@ -54,9 +54,12 @@ qemu-utils command:qemu-img
 TEST_NEEDS='
 bsdutils command:script
 gdb command:gdb
+curl command:curl
 e2fsprogs command:mke2fs
+iproute2 command:ip
 procps command:pgrep
 python3-minimal command:python3
+rsync command:rsync
 '
 LONG_TEST_NEEDS='
 mmdebstrap command:mmdebstrap
