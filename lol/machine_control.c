@@ -429,4 +429,5 @@ void session_destroy(struct session *s)
 	control_destroy(s->control);
 	console_port_destroy(s->port);
 	control_unlisten(&s->place);
+	disks_forget(s);
 }

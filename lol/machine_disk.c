@@ -39,7 +39,7 @@ static int open_one(struct machine *m, const struct lol_disk *d, struct lol_erro
 	if (ram->npmem == RAM_PMEM_MAX)
 		return lol_error(err, -ENOSPC, "disk %.600s: there are %u with ',pmem' already; this is the limit",
 				 d->path, RAM_PMEM_MAX);
-	if ((ret = blk_image_open(&image, d->path, d->ro, false, why)))
+	if ((ret = blk_image_open(&image, d->path, d->ro, false, NULL, why)))
 		return lol_error(err, ret, "%s", why);
 	m->pmem_fd[ram->npmem] = image.fd; /* with its lock */
 	uint64_t size = image.sectors << SECTOR_SHIFT;
@@ -109,8 +109,11 @@ int disks_create(struct machine *m, struct lol_error *err)
 				return r;
 			continue;
 		}
-		struct blk_config c = {
-			.path = d->cow ? d->cow : d->path, .serial = d->serial, .ro = d->ro, .snapshot = d->snapshot};
+		struct blk_config c = {.path = d->cow ? d->cow : d->path,
+				       .serial = d->serial,
+				       .ro = d->ro,
+				       .snapshot = d->snapshot,
+				       .kept = &m->session->overlays[i]};
 		struct virtio_env env = machine_device_env(m);
 		char why[DEVICE_ERR] = "";
 		int ret = storage_needed(d) ? connect_storage(m, &m->storages[i], d, &c.nbd, err) : 0;
@@ -156,6 +159,12 @@ void disks_setup(const struct machine *m, FILE *out)
 	for (unsigned i = 0; i < m->ram.npmem; i++)
 		if (m->ram.pmem[i].ro)
 			fprintf(out, "readonly /dev/pmem%u\n", i);
+}
+
+void disks_forget(struct session *s)
+{
+	for (unsigned i = 0; i < LOL_DISKS_MAX; i++)
+		blk_overlay_forget(&s->overlays[i]);
 }
 
 void disks_destroy(struct machine *m)

@@ -10,6 +10,7 @@
 #include "control.h"
 #include "control_dir.h"
 #include "cpio.h"
+#include "devices/blk-image.h"
 #include "devices/bus.h"
 #include "devices/power.h"
 #include "devices/rtc.h"
@@ -39,7 +40,7 @@ enum run_end { RUN_STOPPED = 1, RUN_DIED, RUN_POWEROFF, RUN_RESET, RUN_STATUS = 
 #define SHARE_ROOT_TAG "lol.root" /* of --rootfs */
 #define TAIL_SIZE 8192 /* bytes of the console kept for a post-mortem */
 
-/* What stays while the guest restarts: where the VM is reached from outside. */
+/* What stays while the guest restarts: where the VM is reached from outside, what it has written to snapshots. */
 struct session {
 	char name[LOL_NAME_MAX + 1];
 	struct timespec started; /* CLOCK_BOOTTIME */
@@ -47,6 +48,7 @@ struct session {
 	struct control_place place;
 	struct control *control;
 	struct console_port *port; /* --console pty, file, unix, null; NULL: stdio */
+	struct blk_overlay overlays[LOL_DISKS_MAX]; /* of the disks with snapshot */
 };
 
 #define PROMPT_ASKED_MAX 4
@@ -155,6 +157,7 @@ int disks_resize(struct machine *m, struct lol_error *err); /* files that have a
 uint64_t disk_bytes(const struct machine *m, unsigned disk);
 void disks_setup(const struct machine *m, FILE *out); /* lines of lol-init's /lol-setup */
 void disks_destroy(struct machine *m); /* after the devices */
+void disks_forget(struct session *s); /* there will be no restart: the overlays of snapshots go */
 
 /* machine_share.c: --share and --rootfs. */
 int shares_create(struct machine *m, struct lol_error *err);

@@ -94,8 +94,47 @@ static int measure(struct blk_image *image, const char *path, char err[DEVICE_ER
 	return 0;
 }
 
-static int open_overlay(struct blk_image *image, char err[DEVICE_ERR])
+void blk_overlay_forget(struct blk_overlay *kept)
 {
+	if (!kept->there)
+		return;
+	close(kept->fd);
+	if (kept->lock_fd >= 0)
+		close(kept->lock_fd);
+	free(kept->overlaid);
+	*kept = (struct blk_overlay){0};
+}
+
+static void keep_overlay(struct blk_image *image)
+{
+	*image->kept = (struct blk_overlay){true, image->overlay_fd, image->fd, image->overlaid, image->sectors};
+	image->fd = image->overlay_fd = -1;
+	image->overlaid = NULL;
+}
+
+/* An overlay of an image that has another size now says nothing about it. */
+static bool take_overlay(struct blk_image *image)
+{
+	struct blk_overlay *k = image->kept;
+	if (!k || !k->there)
+		return false;
+	if (k->sectors != image->sectors) {
+		blk_overlay_forget(k);
+		return false;
+	}
+	image->overlay_fd = k->fd;
+	image->overlaid = k->overlaid;
+	if (k->lock_fd >= 0)
+		close(k->lock_fd);
+	*k = (struct blk_overlay){0};
+	return true;
+}
+
+static int open_overlay(struct blk_image *image, struct blk_overlay *kept, char err[DEVICE_ERR])
+{
+	image->kept = kept;
+	if (take_overlay(image))
+		return 0;
 	const char *dir = getenv("TMPDIR");
 	if (!dir || !*dir)
 		dir = "/var/tmp"; /* it may become large: not /tmp, which is often memory */
@@ -123,7 +162,8 @@ static int open_overlay(struct blk_image *image, char err[DEVICE_ERR])
 	return 0;
 }
 
-int blk_image_open(struct blk_image *image, const char *path, bool ro, bool snapshot, char err[DEVICE_ERR])
+int blk_image_open(struct blk_image *image, const char *path, bool ro, bool snapshot, struct blk_overlay *kept,
+		   char err[DEVICE_ERR])
 {
 	*image = (struct blk_image){.fd = -1, .overlay_fd = -1, .ro = ro};
 	bool host_ro = ro || snapshot;
@@ -132,14 +172,14 @@ int blk_image_open(struct blk_image *image, const char *path, bool ro, bool snap
 	if (!r)
 		r = lock_file(image->fd, host_ro, path, err);
 	if (!r && snapshot && !ro)
-		r = open_overlay(image, err);
+		r = open_overlay(image, kept, err);
 	if (r)
 		blk_image_close(image);
 	return r;
 }
 
 int blk_image_attach(struct blk_image *image, struct blk_nbd *nbd, const char *path, bool ro, bool snapshot,
-		     char err[DEVICE_ERR])
+		     struct blk_overlay *kept, char err[DEVICE_ERR])
 {
 	*image = (struct blk_image){.fd = BLK_FD_NBD, .overlay_fd = -1, .nbd = nbd, .ro = ro};
 	image->sectors = blk_nbd_size(nbd) >> SECTOR_SHIFT;
@@ -150,7 +190,7 @@ int blk_image_attach(struct blk_image *image, struct blk_nbd *nbd, const char *p
 		r = -EINVAL;
 	}
 	if (!r && snapshot && !ro)
-		r = open_overlay(image, err);
+		r = open_overlay(image, kept, err);
 	if (r)
 		blk_image_close(image);
 	return r;
@@ -173,6 +213,8 @@ int blk_image_remeasure(struct blk_image *image, const char *path, char err[DEVI
 void blk_image_close(struct blk_image *image)
 {
 	blk_nbd_close(image->nbd);
+	if (image->kept && image->overlaid)
+		keep_overlay(image);
 	if (image->fd >= 0)
 		close(image->fd);
 	if (image->overlay_fd >= 0)

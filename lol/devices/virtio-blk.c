@@ -482,8 +482,8 @@ struct virtio_dev *virtio_blk_create(const struct virtio_env *env, const struct 
 		device_error(err, "disk %s: out of memory", config->path);
 		return NULL;
 	}
-	if (config->nbd ? blk_image_attach(&blk->image, config->nbd, config->path, config->ro, config->snapshot, err)
-			: blk_image_open(&blk->image, config->path, config->ro, config->snapshot, err)) {
+	if (config->nbd ? blk_image_attach(&blk->image, config->nbd, config->path, config->ro, config->snapshot, config->kept, err)
+			: blk_image_open(&blk->image, config->path, config->ro, config->snapshot, config->kept, err)) {
 		free(blk);
 		return NULL;
 	}

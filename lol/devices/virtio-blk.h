@@ -10,7 +10,9 @@ struct blk_config {
 	const char *path;
 	const char *serial; /* up to 20 bytes, or NULL */
 	bool ro;
-	bool snapshot;          /* writes go to a temporary file that is lost at the end */
+	bool snapshot; /* writes go to a temporary file that is lost at the end */
+	struct blk_overlay
+		*kept; /* with snapshot: where that file is from the end of this disk to its next start, or NULL */
 	struct blk_nbd *nbd;    /* or NULL: path is to be opened. Taken over also on failure */
 	enum aio_engine engine; /* AIO_AUTO but for tests */
 };

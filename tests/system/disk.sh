@@ -54,6 +54,15 @@ expect_output changed
 left=$(find . -newer before -type f ! -name console ! -name errors)
 [ -z "$left" ] || fail "the snapshot left a file: $left"
 
+# What it has written is there when it has restarted.
+initrd=$(guest_initrd '[ "$(head -c 5 /dev/vda)" != again ] || { echo still there; poweroff -f; }
+printf again | dd of=/dev/vda conv=notrunc,fsync 2>/dev/null; echo restarting; reboot -f')
+boot 100 -m 256M -i "$initrd" -d raw.img,snapshot </dev/null
+expect_status 0
+expect "restarting"
+expect "still there"
+[ "$sum" = "$(md5sum <raw.img)" ] || fail "a snapshot changed the image"
+
 # A size that is no multiple of a sector or page: all of it can be read, nothing beyond.
 head -c 1049600 data >odd.img
 on_disks odd.img,ro -- 'wc -c </dev/vda; md5sum </dev/vda | cut -c1-32'
