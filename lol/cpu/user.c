@@ -422,7 +422,7 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			continue;
 		atomic_store_explicit(&u->s->kick, 0, memory_order_relaxed); /* published with the turn */
 		atomic_store_explicit(&v->in_user, u, memory_order_relaxed); /* for signals of this thread, and other vCPUs' kicks */
-		if (several_vcpus() && !upatch_enter(u)) {
+		if (several_vcpus() ? !upatch_enter(u) : u->stale_copies) { /* a fill can have found one wrong */
 			atomic_store(&v->in_user, NULL);
 			upatch_wait();
 			continue;

@@ -6,13 +6,14 @@
  * kernel half (modules, vmalloc, vmemmap, fixmap, cpu_entry_area) is filled on a
  * fault from the kernel's table, whatever CR3 holds: processes share those slots,
  * and low image addresses are user addresses in theirs.  User pages are never
- * mapped here.
+ * mapped here.  In the direct map some pages are read-only, see upatch.c.
  */
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include "cpu/k.h"
+#include "mmu/upatch.h"
 
 /* Ranges that are filled on demand; a full flush drops each with one munmap. */
 static const struct {
@@ -160,7 +161,7 @@ static enum kfill fill_once(struct vcpu *v, gva_t va, uint32_t error, gpa_t *mmi
 	uint64_t start, len;
 
 	if (d < 0)
-		return KFILL_FAULT;
+		return error & PFEC_W && upatch_written(v, va) ? KFILL_DONE : KFILL_FAULT;
 	if (!pt_walk(k_root(v), va, &w))
 		return KFILL_FAULT;
 	bool write = error & PFEC_W;

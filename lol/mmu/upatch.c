@@ -44,7 +44,10 @@
  *
  * A copy is valid as long as its page still has the bytes that it was made of (compared at
  * each fill) and no U maps the page writable: a JIT that writes through a second mapping
- * runs what it wrote.  While a program single-steps itself, or is stepped, its U has no copies.
+ * runs what it wrote.  The guest kernel writes too (write(2) to a file that is being executed,
+ * ptrace, /proc/PID/mem), by its direct map: there a page with a valid copy is read-only in K,
+ * and the first write makes an end of the copy.  While a program single-steps itself, or is
+ * stepped, its U has no copies.
  *
  * Several vCPUs: one lock for all of this but what a U's own vCPU looks up (sites are complete before their number is
  * known, where[] of a slot is written by its vCPU).  Bytes that another vCPU may be executing are changed, and a copy
@@ -175,15 +178,54 @@ void upatch_wait(void)
 	k_unlock(&lock);
 }
 
+/*
+ * May K write to the page? The guest kernel does so by the direct map, the IVMM by ram.base, which is the same but for large
+ * RAM. False: the host refuses.
+ */
+static bool set_writable(gpa_t gpa, bool may)
+{
+	uint8_t *direct = (uint8_t *)K_DIRECT_MAP + gpa, *linear = ram_ptr(&ram, gpa, PAGE_SIZE);
+	int prot = PROT_READ | (may ? PROT_WRITE : 0);
+
+	if (ram_ro(&ram, gpa))
+		return true;
+	return sys3(SYS_mprotect, direct, PAGE_SIZE, prot) == 0 &&
+	       (linear == direct || sys3(SYS_mprotect, linear, PAGE_SIZE, prot) == 0);
+}
+
 /* The page is no longer what the copy was made of: U's that map it let go of it before they run again. */
 static void retire(struct vcpu *v, struct copy *c)
 {
 	c->valid = false;
 	pause_others(v, c);
+	if (!set_writable(c->gpa, true))
+		k_stop(KSTOP_BUG, "a page of guest memory cannot be made writable again");
 	for (unsigned slot = 0; slot < MAX_U; slot++)
 		if (where[slot][c - copy] && upool_by_slot(slot))
 			__atomic_store_n(&upool_by_slot(slot)->stale_copies, true, __ATOMIC_RELAXED);
 	resume_others();
+}
+
+bool upatch_written(struct vcpu *v, gva_t va)
+{
+	uint64_t off = va - (gva_t)ram.base;
+	gpa_t gpa = va - K_DIRECT_MAP;
+
+	if (gpa >= K_VMALLOC - K_DIRECT_MAP) { /* ram.base: the way back of ram_offset() */
+		if (off >= ram_span(&ram))
+			return false;
+		gpa = off >= ram.low && off < ram.size ? RAM_HIGH_BASE + off - ram.low : off;
+	}
+	if (!index_of(gpa) || ram_ro(&ram, gpa))
+		return false;
+	k_lock(&lock);
+	struct copy *c = find_copy(gpa);
+	if (c)
+		retire(v, c);
+	else /* another vCPU was quicker */
+		set_writable(gpa & PAGE_MASK, true);
+	k_unlock(&lock);
+	return true;
 }
 
 /* The copy of the page if that still has the bytes it was made of. */
@@ -400,6 +442,8 @@ static struct copy *make_copy(struct vcpu *v, gpa_t gpa, const uint8_t *page)
 
 	if (!index || writers[index - copy_of_page] || (!*index && ncopies == COPIES))
 		return NULL;
+	if (!set_writable(gpa & PAGE_MASK, false)) /* too many mappings */
+		return NULL;
 	struct copy *c = *index ? &copy[*index - 1] : &copy[ncopies++];
 	pause_others(v, c); /* a U may run in what this copy was, its flag to let go of it already set */
 	*c = (struct copy){gpa & PAGE_MASK, true, NONE};
@@ -409,6 +453,7 @@ static struct copy *make_copy(struct vcpu *v, gpa_t gpa, const uint8_t *page)
 	atomic_store(index, (uint16_t)(c - copy + 1));
 	if (writers[index - copy_of_page]) { /* since a moment ago */
 		c->valid = false;
+		set_writable(c->gpa, true);
 		return NULL;
 	}
 	return c;
@@ -428,7 +473,8 @@ static bool add_site(struct vcpu *v, struct uproc *u, gva_t va)
 		return false;
 	struct copy *c = current_copy(v, w.gpa);
 	if (c && copy_bytes(c)[off] != page[off])
-		return !where[u->slot][c - copy]; /* done before; this U had the page mapped then, or has it elsewhere too */
+		return !where[u->slot]
+			     [c - copy]; /* done before; this U had the page mapped then, or has it elsewhere too */
 	vector_registers_save();
 	unsigned n;
 	bool ok = choose_form(c, page, off, &s, &n);

@@ -19,6 +19,9 @@ uint64_t upatch_copy(struct vcpu *v, struct uproc *u, gva_t va, gpa_t gpa);
 /* Guest text may have been changed behind the back of all: let go of copies that are no longer right. */
 void upatch_check(struct vcpu *v);
 
+/* K cannot write at va: true when that is over: it was because of a copy. Signal context. */
+bool upatch_written(struct vcpu *v, gva_t va);
+
 /* One more or one less U mapping of the page gpa that can be written through. */
 void upatch_writer(struct vcpu *v, gpa_t gpa, int more);
 

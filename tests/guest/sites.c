@@ -5,6 +5,9 @@
  */
 #include "guest-test.h"
 
+#include <sys/ptrace.h>
+#include <sys/user.h>
+
 static unsigned char *page, *at;
 
 /* Instructions by length; all but the first and the fifth add 1 to edi. */
@@ -160,6 +163,100 @@ TEST(faults_behind_a_system_call)
 		CHECK_EQ(fault_ip, (unsigned long)second + 5);
 		CHECK_EQ(edi, 2);
 	}
+}
+
+/* getppid and a number: mov $SYS_getppid, %eax; syscall; add $0x11, %edi; ... mov $NUMBER, %edi; ret */
+static size_t numbered(unsigned char *to, uint32_t number)
+{
+	unsigned char *start = at;
+
+	at = to;
+	emit("\xb8\x6e\x00\x00\x00\x0f\x05\x48\x81\xc7\x11\x00\x00\x00", 14);
+	emit("\xbf", 1);
+	emit(&number, 4);
+	emit("\xc3", 1);
+	size_t n = (size_t)(at - to);
+	at = start;
+	return n;
+}
+
+/* The kernel writes to a page that is executed and whose system calls have been replaced: by write(2) to the file. */
+TEST(code_written_through_its_file)
+{
+	int fd = memfd_create("code", 0);
+	unsigned char bytes[64];
+
+	CHECK(fd >= 0 && ftruncate(fd, 2 * PAGE) == 0);
+	size_t n = numbered(bytes, 0);
+	CHECK_EQ(pwrite(fd, bytes, n, 0), n);
+	unsigned char *code = mmap(NULL, 2 * PAGE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	CHECK(code != MAP_FAILED);
+	for (uint32_t round = 0; round < 300; round++) {
+		for (int i = 0; i < 3; i++)
+			CHECK_EQ(call(code, 0, 5), round);
+		numbered(bytes, round + 1);
+		CHECK_EQ(pwrite(fd, bytes, n, 0), n);
+	}
+}
+
+/* By /proc/self/mem, and the same word again and again: the page is the process's own after the first time. */
+TEST(code_written_through_proc)
+{
+	int fd = open("/proc/self/mem", O_RDWR);
+	if (fd < 0)
+		SKIP("no /proc");
+	code_begin();
+	size_t n = numbered(page, 0);
+	code_end();
+	for (uint32_t round = 0; round < 300; round++) {
+		unsigned char bytes[64];
+		for (int i = 0; i < 3; i++)
+			CHECK_EQ(call(page, 0, 5), round);
+		numbered(bytes, round + 1);
+		CHECK_EQ(pwrite(fd, bytes, n, (off_t)(uintptr_t)page), n);
+	}
+}
+
+/* A debugger's breakpoint in such a page is hit, and gone when it is taken away; no step is taken meanwhile. */
+TEST(breakpoints_beside_system_calls)
+{
+	volatile uint32_t *turns = map_shared(PAGE);
+	int st;
+
+	code_begin();
+	numbered(page, 7);
+	code_end();
+	pid_t pid = fork_ok();
+	if (!pid)
+		for (;;) {
+			CHECK_EQ(call(page, 0, 5), 7);
+			++*turns;
+		}
+	CHECK(ptrace(PTRACE_SEIZE, pid, 0, 0) == 0);
+	for (int round = 0; round < 60; round++) {
+		uint32_t before = *turns;
+		while (*turns < before + 5)
+			sched_yield();
+		CHECK(ptrace(PTRACE_INTERRUPT, pid, 0, 0) == 0);
+		CHECK_EQ(waitpid(pid, &st, 0), pid);
+		CHECK(WIFSTOPPED(st));
+		unsigned char *where = page + 14;
+		long word = ptrace(PTRACE_PEEKTEXT, pid, where, 0);
+		CHECK_EQ(word & 0xff, 0xbf);
+		CHECK(ptrace(PTRACE_POKETEXT, pid, where, (word & ~0xffl) | 0xcc) == 0);
+		CHECK(ptrace(PTRACE_CONT, pid, 0, 0) == 0);
+		CHECK_EQ(waitpid(pid, &st, 0), pid);
+		CHECK(WIFSTOPPED(st) && WSTOPSIG(st) == SIGTRAP);
+		struct user_regs_struct r;
+		CHECK(ptrace(PTRACE_GETREGS, pid, 0, &r) == 0);
+		CHECK_EQ(r.rip, (unsigned long)where + 1);
+		r.rip--;
+		CHECK(ptrace(PTRACE_POKETEXT, pid, where, word) == 0);
+		CHECK(ptrace(PTRACE_SETREGS, pid, 0, &r) == 0);
+		CHECK(ptrace(PTRACE_CONT, pid, 0, 0) == 0);
+	}
+	kill(pid, SIGKILL);
+	CHECK_EQ(waitpid(pid, &st, 0), pid);
 }
 
 int main(int argc, char **argv)
