@@ -61,6 +61,14 @@ static void reset_control_write(void *dev, uint64_t offset, uint64_t value, unsi
 		p->event(p->ctx, POWER_RESET);
 }
 
+/* Ready for a command: Linux asks up to 65536 times before it gives the one that it resets by. */
+static uint64_t keyboard_read(void *dev, uint64_t offset, unsigned size)
+{
+	(void)dev;
+	(void)offset;
+	return size == 1 ? 0 : UINT64_MAX;
+}
+
 static void keyboard_write(void *dev, uint64_t offset, uint64_t value, unsigned size)
 {
 	struct power *p = dev;
@@ -71,7 +79,7 @@ static void keyboard_write(void *dev, uint64_t offset, uint64_t value, unsigned 
 
 static const struct bus_ops power_port_ops = {.read = power_port_read, .write = power_port_write};
 static const struct bus_ops reset_control_ops = {.read = reset_control_read, .write = reset_control_write};
-static const struct bus_ops keyboard_ops = {.write = keyboard_write};
+static const struct bus_ops keyboard_ops = {.read = keyboard_read, .write = keyboard_write};
 
 struct power *power_create(struct bus *bus, power_fn event, void *ctx)
 {

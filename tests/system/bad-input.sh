@@ -111,7 +111,11 @@ wrong "directory" "$LOL_KERNEL" -i "$initrd" -d folder
 wrong "empty|size|small" "$LOL_KERNEL" -i "$initrd" -d empty
 chmod 444 disk.img
 [ -w disk.img ] || wrong "writable|denied|,ro" "$LOL_KERNEL" -i "$initrd" -d disk.img
+chmod 000 disk.img
+[ -r disk.img ] || wrong "denied|access|permission" "$LOL_KERNEL" -i "$initrd" -d disk.img,ro
 chmod 644 disk.img
+wrong "directory|regular|neither" "$LOL_KERNEL" -i "$initrd" -d /dev/null
+wrong "multiple of 512|sector" "$LOL_KERNEL" -i "$initrd" -d text
 wrong "" "$LOL_KERNEL" -i "$initrd" -d disk.img,nonsense
 wrong "" "$LOL_KERNEL" -i "$initrd" -d ""
 

@@ -8,6 +8,9 @@ cd "$LOL_TMP" || exit 1
 which cc >/dev/null || skip "no C compiler"
 cc -O1 -Wall -D_GNU_SOURCE -o deny "$TESTS/system/lib/deny.c" || fail "deny.c"
 initrd=$(shell_initrd)
+mkdir run tmp
+chmod 700 run
+export XDG_RUNTIME_DIR=$LOL_TMP/run TMPDIR=$LOL_TMP/tmp
 truncate -s 8M disk.img
 
 lol() { # PREFIX... -- ARGUMENTS-OF-LOL-RUN
@@ -92,4 +95,6 @@ lol nohup -- -- echo fine
 expect_status 0
 (umask 777 && run timeout -k 10 60 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -- echo fine </dev/null && exit "$STATUS") || fail "umask 777"
 timeout -k 10 60 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -- echo fine </dev/null >"$CONSOLE" 2>&- || [ $? = 125 ] || fail "closed stderr"
+left=$(find run tmp -mindepth 1 ! -type d)
+[ -z "$left" ] || fail "left behind: $left"
 echo passed

@@ -460,6 +460,7 @@ static void test_input_ends_first(void **state)
 
 int main(void)
 {
+	signal(SIGINT, SIG_DFL); /* a shell's background jobs ignore it */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_job),
 		cmocka_unit_test(test_streams),

@@ -406,7 +406,7 @@ static void test_power(void **state)
 	bus_write(&bus, BUS_PORT, 0x64, 0xd1, 1);
 	bus_write(&bus, BUS_PORT, 0x64, 0xfe, 1);
 	assert_int_equal(power_events[POWER_RESET], 3);
-	assert_int_equal(bus_read(&bus, BUS_PORT, 0x64, 1), 0xff);
+	assert_int_equal(bus_read(&bus, BUS_PORT, 0x64, 1), 0);
 	bus_fini(&bus);
 	power_destroy(p);
 }

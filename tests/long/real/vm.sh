@@ -47,11 +47,15 @@ vm_processes() {
 	for pid in $(cat /proc/"$1"/task/*/children 2>/dev/null); do vm_processes "$pid"; done
 }
 
-# kB of the VM beyond its RAM: private memory and page tables of all its processes.
+# kB of host memory of the VM beyond its RAM: the share (PSS) of all its processes in all mappings but guest RAM, and their
+# page tables. The memfd of guest RAM goes on behind the guest's 1 GiB with what counts here.
 vm_overhead() {
 	local pid total=0 n
 	for pid in $(vm_processes "$1"); do
-		n=$(awk '/^(RssAnon|VmPTE):/ {s += $2} END {print s + 0}' "/proc/$pid/status" 2>/dev/null)
+		n=$(awk '/^[0-9a-f]+-[0-9a-f]+ / { ram = $0 ~ /memfd:lol-ram/ && $3 < "40000000" && length($3) == 8 }
+			/^Pss:/ { if (!ram) s += $2 }
+			/^VmPTE:/ { s += $2 }
+			END { print s + 0 }' "/proc/$pid/smaps" "/proc/$pid/status" 2>/dev/null)
 		total=$((total + ${n:-0}))
 	done
 	echo $total
