@@ -479,7 +479,15 @@ int machine_run(const struct lol_options *opts)
 	struct session session;
 	struct lol_error err;
 	int status = -1;
+	sigset_t ending, old;
 
+	/* A signal that comes between the end of one loop and the next one's beginning waits for that; nothing may be left behind. */
+	sigemptyset(&ending);
+	sigaddset(&ending, SIGINT);
+	sigaddset(&ending, SIGTERM);
+	sigaddset(&ending, SIGHUP);
+	sigaddset(&ending, SIGQUIT);
+	sigprocmask(SIG_BLOCK, &ending, &old);
 	if (session_create(&session, opts, &machine_console_ops, &err))
 		status = lol_fail(LOL_EXIT_USAGE, "%s", err.text);
 	while (status == -1) {
@@ -487,5 +495,6 @@ int machine_run(const struct lol_options *opts)
 		session.restarts++;
 	}
 	session_destroy(&session);
+	sigprocmask(SIG_SETMASK, &old, NULL);
 	return status;
 }
