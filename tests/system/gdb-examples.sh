@@ -11,6 +11,7 @@
 . "$(dirname "$0")/lib/gdb.sh"
 EXAMPLES=$TESTS/../examples/debugging
 [ -d "$EXAMPLES" ] || skip "the examples are not here"
+# shellcheck disable=SC2012 # by age
 kernel=${LOL_DEBUG_KERNEL:-$(ls -td "$(dirname "$LOL_KERNEL")"/../*-debug/vmlinux 2>/dev/null | head -n 1)}
 [ -e "$kernel" ] || skip "no kernel with debug information; make one with: lol-guest kernel build --debug --keep"
 LOL_KERNEL=$(readlink -f "$kernel")

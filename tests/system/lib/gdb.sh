@@ -14,7 +14,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/guest.sh"
 
 command -v gdb >/dev/null || skip "no gdb here"
-mkdir -p -m 1777 "$LOL_TMP/gdb" # lol-run started by root is somebody else
+mkdir -p "$LOL_TMP/gdb" && chmod 1777 "$LOL_TMP/gdb" # lol-run started by root is somebody else
 GDB_SOCKET=$LOL_TMP/gdb/sock GDB_OUT=$LOL_TMP/gdb.out GUEST_PID=
 
 gdb_boot() {
