@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -267,24 +269,137 @@ static void same_address(void)
 	verdict("equal addresses in several processes", ok);
 }
 
-/* ---- litmus tests ---- */
+/* ---- litmus tests: what each thread does in a round, and which results x86 forbids ---- */
 
-#define ROUNDS 30000
 static struct {
 	_Alignas(64) volatile int x;
 	_Alignas(64) volatile int y;
-	_Alignas(64) _Atomic unsigned round[2];
-	_Alignas(64) volatile int r0, r1;
+	_Alignas(64) _Atomic unsigned round[4];
+	_Alignas(64) volatile int r[4];
 } l;
-static int which;
-static unsigned long seen_forbidden, seen_relaxed;
+
+static void message_passing(unsigned me)
+{
+	if (me == 0) {
+		l.x = 1;
+		l.y = 1;
+	} else {
+		l.r[0] = l.y;
+		l.r[1] = l.x;
+	}
+}
+
+static bool first_without_second(void)
+{
+	return l.r[0] == 1 && l.r[1] == 0;
+}
+
+static void store_buffering(unsigned me)
+{
+	*(me ? &l.y : &l.x) = 1;
+	l.r[me] = *(me ? &l.x : &l.y);
+}
+
+static void store_buffering_fences(unsigned me)
+{
+	*(me ? &l.y : &l.x) = 1;
+	atomic_thread_fence(memory_order_seq_cst);
+	l.r[me] = *(me ? &l.x : &l.y);
+}
+
+/* One side's fence is the other's to send: an interrupt for every CPU that runs a thread of this process. */
+static void store_buffering_membarrier(unsigned me)
+{
+	*(me ? &l.y : &l.x) = 1;
+	if (me)
+		syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+	else
+		atomic_signal_fence(memory_order_seq_cst);
+	l.r[me] = *(me ? &l.x : &l.y);
+}
+
+static bool both_zero(void)
+{
+	return l.r[0] == 0 && l.r[1] == 0;
+}
+
+static void load_buffering(unsigned me)
+{
+	l.r[me] = *(me ? &l.y : &l.x);
+	*(me ? &l.x : &l.y) = 1;
+}
+
+static bool both_one(void)
+{
+	return l.r[0] == 1 && l.r[1] == 1;
+}
+
+static void one_location(unsigned me)
+{
+	if (me == 0) {
+		l.x = 1;
+		l.x = 2;
+	} else {
+		l.r[0] = l.x;
+		l.r[1] = l.x;
+	}
+}
+
+static bool backwards(void)
+{
+	return l.r[0] > l.r[1];
+}
+
+static void independent_writers(unsigned me)
+{
+	switch (me) {
+	case 0:
+		l.x = 1;
+		break;
+	case 1:
+		l.y = 1;
+		break;
+	case 2:
+		l.r[0] = l.x;
+		l.r[1] = l.y;
+		break;
+	case 3:
+		l.r[2] = l.y;
+		l.r[3] = l.x;
+		break;
+	}
+}
+
+static bool readers_disagree(void)
+{
+	return l.r[0] == 1 && l.r[1] == 0 && l.r[2] == 1 && l.r[3] == 0;
+}
+
+static const struct litmus {
+	const char *name;
+	unsigned threads, rounds;
+	void (*part)(unsigned me);
+	bool (*result)(void);
+	bool allowed; /* the result is; then it is counted only */
+} litmus_tests[] = {
+	{"message passing", 2, 30000, message_passing, first_without_second, false},
+	{"store buffering", 2, 30000, store_buffering, both_zero, true},
+	{"store buffering with fences", 2, 30000, store_buffering_fences, both_zero, false},
+	{"store buffering with membarrier", 2, 3000, store_buffering_membarrier, both_zero, false},
+	{"load buffering", 2, 30000, load_buffering, both_one, false},
+	{"one location", 2, 30000, one_location, backwards, false},
+	{"independent reads of independent writes", 4, 10000, independent_writers, readers_disagree, false},
+};
+static const struct litmus *now;
+static unsigned long seen;
 
 static void meet(unsigned me, unsigned round)
 {
 	atomic_store(&l.round[me], round);
-	for (unsigned spins = 0; atomic_load(&l.round[!me]) < round; spins++)
-		if (spins > 1000)
-			sched_yield();
+	for (unsigned other = 0; other < now->threads; other++)
+		for (unsigned spins = 0; atomic_load(&l.round[other]) < round; spins++)
+			if (spins > 1000)
+				sched_yield();
 }
 
 static void *litmus_thread(void *arg)
@@ -292,72 +407,128 @@ static void *litmus_thread(void *arg)
 	unsigned me = (unsigned)(uintptr_t)arg, n = 0;
 
 	pin(me);
-	for (unsigned i = 0; i < ROUNDS; i++) {
+	for (unsigned i = 0; i < now->rounds; i++) {
 		if (me == 0)
 			l.x = l.y = 0;
 		meet(me, ++n);
-		switch (which) {
-		case 0: /* message passing: r0 = 1 and r1 = 0 is forbidden */
-			if (me == 0) {
-				l.x = 1;
-				l.y = 1;
-			} else {
-				l.r0 = l.y;
-				l.r1 = l.x;
-			}
-			break;
-		case 1: /* store buffering: both 0 is allowed */
-		case 2: /* ... and with fences forbidden */
-			if (me == 0) {
-				l.x = 1;
-				if (which == 2)
-					atomic_thread_fence(memory_order_seq_cst);
-				l.r0 = l.y;
-			} else {
-				l.y = 1;
-				if (which == 2)
-					atomic_thread_fence(memory_order_seq_cst);
-				l.r1 = l.x;
-			}
-			break;
-		case 3: /* load buffering: both 1 is forbidden */
-			if (me == 0) {
-				l.r0 = l.x;
-				l.y = 1;
-			} else {
-				l.r1 = l.y;
-				l.x = 1;
-			}
-			break;
-		}
+		now->part(me);
 		meet(me, ++n);
-		if (me == 0) {
-			if (which == 0 ? l.r0 == 1 && l.r1 == 0 : which == 3 ? l.r0 == 1 && l.r1 == 1 : which == 2 && l.r0 == 0 && l.r1 == 0)
-				seen_forbidden++;
-			if (which == 1 && l.r0 == 0 && l.r1 == 0)
-				seen_relaxed++;
-		}
+		if (me == 0)
+			seen += now->result();
 	}
 	return NULL;
 }
 
 static void litmus(void)
 {
-	static const char *const names[] = {"message passing", "store buffering", "store buffering with fences", "load buffering"};
-
-	for (which = 0; which < 4; which++) {
-		pthread_t t[2];
-		char line[64];
-		seen_forbidden = 0;
-		l.round[0] = l.round[1] = 0;
-		for (unsigned i = 0; i < 2; i++)
-			pthread_create(&t[i], NULL, litmus_thread, (void *)(uintptr_t)i);
-		for (unsigned i = 0; i < 2; i++)
-			pthread_join(t[i], NULL);
-		snprintf(line, sizeof(line), "litmus: %s", names[which]);
-		verdict(line, seen_forbidden == 0);
+	if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0)) {
+		perror("membarrier");
+		bad++;
 	}
-	printf("# store buffering seen %lu times in %u\n", seen_relaxed, ROUNDS);
+	for (now = litmus_tests; now < litmus_tests + sizeof(litmus_tests) / sizeof(*litmus_tests); now++) {
+		pthread_t t[4];
+		char line[64];
+		if (now->threads > ncpus)
+			continue;
+		seen = 0;
+		memset((void *)&l, 0, sizeof(l));
+		for (unsigned i = 0; i < now->threads; i++)
+			pthread_create(&t[i], NULL, litmus_thread, (void *)(uintptr_t)i);
+		for (unsigned i = 0; i < now->threads; i++)
+			pthread_join(t[i], NULL);
+		snprintf(line, sizeof(line), "litmus: %s", now->name);
+		verdict(line, now->allowed || seen == 0);
+		if (now->allowed)
+			printf("# seen %lu times in %u\n", seen, now->rounds);
+	}
+}
+
+/* ---- two threads at the same time: a token that goes round without any switch of tasks ---- */
+
+#define TOKENS 2000
+static _Atomic unsigned token;
+
+static void *token_thread(void *arg)
+{
+	unsigned me = (unsigned)(uintptr_t)arg;
+	struct rusage before, after;
+
+	pin(me);
+	getrusage(RUSAGE_THREAD, &before);
+	for (unsigned i = me; i < TOKENS; i += 2) {
+		while (atomic_load(&token) != i)
+			__builtin_ia32_pause();
+		atomic_store(&token, i + 1);
+	}
+	getrusage(RUSAGE_THREAD, &after);
+	return (void *)(uintptr_t)(after.ru_nvcsw - before.ru_nvcsw + after.ru_nivcsw - before.ru_nivcsw);
+}
+
+static void at_once(void)
+{
+	pthread_t t[2];
+	uintptr_t switches[2];
+
+	for (unsigned i = 0; i < 2; i++)
+		pthread_create(&t[i], NULL, token_thread, (void *)(uintptr_t)i);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(t[i], (void **)&switches[i]);
+	/* Threads that only take turns would need one for each hand-over. */
+	bool ok = switches[0] < TOKENS / 4 && switches[1] < TOKENS / 4;
+	if (!ok)
+		printf("# %lu and %lu switches for %u hand-overs\n", switches[0], switches[1], TOKENS);
+	verdict("threads at the same time", ok);
+}
+
+/* ---- each CPU has a timer of its own ---- */
+
+static void timer_interrupts(unsigned long count[64])
+{
+	char line[2048];
+	FILE *f = fopen("/proc/interrupts", "r");
+
+	memset(count, 0, 64 * sizeof(*count));
+	while (f && fgets(line, sizeof(line), f)) {
+		char *p = strstr(line, "LOC:");
+		if (!p)
+			continue;
+		p += 4;
+		for (unsigned i = 0; i < ncpus; i++)
+			count[i] = strtoul(p, &p, 10);
+	}
+	if (f)
+		fclose(f);
+}
+
+static void *sleeper(void *arg)
+{
+	pin((unsigned)(uintptr_t)arg);
+	for (unsigned i = 0; i < 20; i++) {
+		struct timespec ts = {0, 2000000};
+		while (clock_nanosleep(CLOCK_MONOTONIC, 0, &ts, &ts) == EINTR)
+			;
+	}
+	return NULL;
+}
+
+static void timers(void)
+{
+	unsigned long before[64], after[64];
+	pthread_t t[64];
+	bool ok = true;
+
+	timer_interrupts(before);
+	for (unsigned i = 0; i < ncpus; i++)
+		pthread_create(&t[i], NULL, sleeper, (void *)(uintptr_t)i);
+	for (unsigned i = 0; i < ncpus; i++)
+		pthread_join(t[i], NULL);
+	timer_interrupts(after);
+	for (unsigned i = 0; i < ncpus; i++)
+		if (after[i] < before[i] + 5) {
+			printf("# CPU %u: %lu timer interrupts, then %lu\n", i, before[i], after[i]);
+			ok = false;
+		}
+	verdict("a timer on every CPU", ok);
 }
 
 /* ---- signals and futexes between CPUs ---- */
@@ -465,6 +636,8 @@ int main(void)
 	same_address();
 	fresh_sites();
 	thread_signals();
+	at_once();
+	timers();
 	litmus();
 	if (!bad)
 		printf("all ok\n");

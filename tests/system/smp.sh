@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Several vCPUs, also more than the host has: boot, parallel threads, migration, modules, hot-unplug, NMIs, power-off, reboot, panic.
+# Several vCPUs, up to 64 and so more than the host has: boot, parallel threads, migration, litmus tests, hot-unplug also under load,
+# NMIs, power-off, reboot, panic.
 # shellcheck disable=SC2016 # what stands in single quotes is for the guest's shell
-# timeout: 600
+# timeout: 1200
 . "$(dirname "$0")/lib/guest.sh"
 
 mkdir -p "$LOL_TMP/smp/t"
@@ -18,16 +19,16 @@ chmod -R a+rX "$LOL_TMP/smp"
 smp() {
 	local cpus=$1
 	shift
-	boot 120 -q -m 512M --cpus "$cpus" -i "$LOL_TMP/smp.gz" -- "$@" </dev/null
+	boot "${LIMIT:-120}" -q -m 512M --cpus "$cpus" -i "$LOL_TMP/smp.gz" -- "$@" </dev/null
 }
 
-for cpus in 2 3 7; do
-	smp $cpus sh -c 'echo "sees $(nproc) cpus, $(grep -c ^processor /proc/cpuinfo) in cpuinfo"
+for cpus in 2 4 7 64; do
+	LIMIT=600 smp $cpus sh -c 'echo "sees $(nproc) cpus, $(grep -c ^processor /proc/cpuinfo) in cpuinfo"
 		dmesg | grep -E "WARNING|BUG:|Oops|Call Trace|rcu.*stall" && echo KERNEL COMPLAINS'
 	expect "sees $cpus cpus, $cpus in cpuinfo"
 	expect_not "KERNEL COMPLAINS"
-	[ "$program" ] && [ $cpus -lt 4 ] || continue
-	smp $cpus /t/smp
+	[ "$program" ] && [ $cpus -le 4 ] || continue
+	LIMIT=400 smp $cpus /t/smp
 	expect_status 0
 	expect "all ok"
 done
@@ -48,6 +49,29 @@ expect "left 2"
 expect "again 4"
 for c in 0 1 2 3; do expect "Cpus_allowed_list:	$c"; done
 expect end
+expect_not "KERNEL COMPLAINS"
+
+# CPUs come and go while processes compute, fork and sleep on them, some bound to a CPU that goes.
+smp 4 sh -c '
+	cd /sys/devices/system/cpu
+	for c in 0 1 2 3; do
+		taskset $((1 << c)) sh -c "i=0; while [ ! -e /tmp/stop ]; do i=\$((i + 1)); done; echo computed \$((i > 0))" &
+		taskset $((1 << c)) sh -c "i=0; while [ ! -e /tmp/stop ]; do (:); i=\$((i + 1)); done; echo forked \$((i > 0))" &
+		taskset $((1 << c)) sh -c "i=0; while [ ! -e /tmp/stop ]; do usleep 1000; i=\$((i + 1)); done; echo slept \$((i > 0))" &
+	done
+	for i in 1 2 3; do
+		for c in 1 2 3; do echo 0 >cpu$c/online; done
+		echo "alone $(nproc)"
+		for c in 1 2 3; do echo 1 >cpu$c/online; done
+	done
+	>/tmp/stop
+	wait
+	dmesg | grep -E "WARNING|BUG:|Oops|Call Trace|rcu.*stall" && echo KERNEL COMPLAINS
+	echo "end with $(nproc)"'
+expect_status 0
+for what in "alone 1:3" "computed 1:4" "forked 1:4" "slept 1:4" "end with 4:1"; do
+	[ "$(grep -c "^${what%:*}$" "$CONSOLE")" = "${what#*:}" ] || fail "not ${what#*:} times: ${what%:*}"
+done
 expect_not "KERNEL COMPLAINS"
 
 boot 120 -q -m 256M --cpus 4 -a maxcpus=2 -i "$(shell_initrd)" -- sh -c 'echo "online $(cat /sys/devices/system/cpu/online)"; echo 1 >/sys/devices/system/cpu/cpu3/online; echo "then $(nproc)"' </dev/null
