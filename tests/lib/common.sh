@@ -24,9 +24,11 @@ if [ ! -x "$LOL_GUEST" ]; then # a build tree: the scripts are in the source tre
 	export LOL_LIBEXECDIR
 fi
 LOL_KERNEL=${LOL_KERNEL:-${XDG_DATA_HOME:-$HOME/.local/share}/lol/kernels/default/vmlinux}
+LOL_TMP_OWN=
 if [ -z "${LOL_TMP:-}" ]; then
 	LOL_TMP=$(mktemp -d)
 	chmod 755 "$LOL_TMP" # lol-run started by root is somebody else
+	LOL_TMP_OWN=yes
 	trap 'rm -rf "$LOL_TMP"' EXIT
 fi
 export LOL_RUN LOL_GUEST LOL_KERNEL LOL_TMP

@@ -6,7 +6,8 @@
 # shellcheck source=tests/system/lib/gdb.sh
 . "$(dirname "$0")/lib/gdb.sh"
 
-gdb_boot -c 2 -i "$(shell_initrd)" -- sh -c '(while :; do echo a >/dev/null; done) & (while :; do echo b >/dev/null; done) &
+gdb_boot -c 2 -i "$(shell_initrd)" -- sh -c '
+taskset 1 sh -c "while :; do echo a >/dev/null; done" & taskset 2 sh -c "while :; do echo b >/dev/null; done" &
 while :; do sleep 0.3; echo tick; done'
 in_gdb -ex 'info threads' -ex 'python
 hits = {}
@@ -14,8 +15,10 @@ def stop(event):
     hits[gdb.selected_thread().num] = hits.get(gdb.selected_thread().num, 0) + 1
 gdb.events.stop.connect(stop)
 b = gdb.Breakpoint("vfs_write")
-for i in range(40):
+for i in range(5000):
     gdb.execute("continue", to_string=True)
+    if i >= 40 and len(hits) == 2:
+        break
 print("threads that hit:", sorted(hits))
 b.condition = "$rdx == 77777"
 gdb.Breakpoint("hrtimer_nanosleep", temporary=True)

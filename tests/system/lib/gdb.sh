@@ -4,7 +4,7 @@
 #
 #   gdb_boot [ARGUMENT-OF-LOL-RUN]...   start a guest in the background, with --gdb on $GDB_SOCKET
 #   in_gdb [-ex COMMAND]...             a gdb in batch mode, attached; its output in $GDB_OUT
-#   in_gdb_interrupted ...              the same, and Ctrl-C one second after it has said "going on"
+#   in_gdb_interrupted ...              the same, and one Ctrl-C when it has said "going on" and waits for the guest
 #   saw TEXT, saw_not TEXT              a fixed string is in gdb's output
 #   saw_like REGEX                      an extended regular expression is in it
 #   guest_ends [STATUS]                 wait for the guest's end
@@ -16,6 +16,18 @@
 command -v gdb >/dev/null || skip "no gdb here"
 mkdir -p "$LOL_TMP/gdb" && chmod 1777 "$LOL_TMP/gdb" # lol-run started by root is somebody else
 GDB_SOCKET=$LOL_TMP/gdb/sock GDB_OUT=$LOL_TMP/gdb.out GUEST_PID=
+
+# A test that fails leaves no guest and no gdb behind. timeout hands TERM on, and KILL 10 s later.
+clean_up() {
+	local pid
+	for pid in $(jobs -pr); do
+		kill "$pid" && wait "$pid"
+	done 2>/dev/null
+	[ -z "$LOL_TMP_OWN" ] || rm -rf "$LOL_TMP"
+}
+trap clean_up EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
 
 gdb_boot() {
 	timeout -k 10 "${GDB_SECONDS:-120}" "$LOL_RUN" -q -m 256M --gdb="unix:$GDB_SOCKET" "$LOL_KERNEL" "$@" >"$CONSOLE" 2>"$ERRORS" </dev/null &
@@ -35,16 +47,31 @@ in_gdb() {
 		gdb_fail "gdb: status $?"
 }
 
-# As in_gdb, with Ctrl-C one second after gdb has said "going on".
+# waits PID: until it has slept for a second on end, and run not at all. However busy the machine is, it has nothing to do then.
+waits() {
+	local i now last='' same=0
+	for ((i = 0; i < 600 && same < 5; i++)); do
+		sleep 0.2
+		now=$(awk '/^State:/ { s = $2 } /ctxt_switches:/ { n += $2 } END { print s, n }' "/proc/$1/status" 2>/dev/null)
+		[[ $now = S* && $now = "$last" ]] && same=$((same + 1)) || same=0
+		last=$now
+	done
+	[ "$same" = 5 ] || gdb_fail "gdb does not wait for the guest"
+}
+
+# As in_gdb, with Ctrl-C when gdb has said "going on" and then waits for the guest. Exactly one: gdb takes a second one before the
+# answer for the wish to give up. So the signal is sent past timeout, which would hand it to gdb and to the group gdb is in.
 in_gdb_interrupted() {
-	local pid
+	local pid gdb
 	rm -f "$GDB_OUT"
-	timeout "${GDB_SECONDS:-120}" gdb -nx -batch ${GDB_SAFE:+-iex "add-auto-load-safe-path $GDB_SAFE"} -ex 'set pagination off' -ex 'set confirm off' -ex 'set width 0' \
+	timeout -k 10 "${GDB_SECONDS:-120}" gdb -nx -batch ${GDB_SAFE:+-iex "add-auto-load-safe-path $GDB_SAFE"} -ex 'set pagination off' -ex 'set confirm off' -ex 'set width 0' \
 		-ex "target remote $GDB_SOCKET" "$@" "${GDB_FILE:-$LOL_KERNEL}" >"$GDB_OUT" 2>&1 </dev/null &
 	pid=$!
 	wait_for_text 60 "going on" "$GDB_OUT"
-	sleep 1
-	kill -INT "$pid"
+	gdb=$(ps -o pid= --ppid "$pid")
+	[ "$gdb" ] || gdb_fail "gdb is gone"
+	waits $gdb
+	kill -INT $gdb
 	wait "$pid" || gdb_fail "gdb: status $?"
 }
 
