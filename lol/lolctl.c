@@ -84,20 +84,23 @@ static char *read_line(int fd, int timeout_ms, struct lol_error *err)
 			return line;
 		}
 	}
-	lol_error(err, -EPIPE, "the VM has ended");
+	lol_error(err, -EPIPE, "the VM has ended; 'lolctl ls' lists those that run");
 	free(line);
 	return NULL;
 }
 
 json_t *lolctl_ask(int fd, const json_t *request, int timeout_ms, struct lol_error *err)
 {
-	char *line = json_dumps(request, JSON_COMPACT);
+	char *text = json_dumps(request, JSON_COMPACT), *line = NULL;
 	json_t *answer = NULL;
 	json_error_t error;
 
-	if (!line || send_all(fd, line, strlen(line)) || send_all(fd, "\n", 1)) {
+	if (!text || asprintf(&line, "%s\n", text) < 0)
+		line = NULL;
+	free(text);
+	if (!line || send_all(fd, line, strlen(line))) { /* in one piece: who reads once has all of it */
 		free(line);
-		lol_error(err, -EPIPE, "the VM has ended");
+		lol_error(err, -EPIPE, "the VM has ended; 'lolctl ls' lists those that run");
 		return NULL;
 	}
 	free(line);

@@ -150,14 +150,30 @@ static bool spin(struct ushare *s, unsigned ops)
 	return false;
 }
 
-/* Wait until it is K's turn; ops: operations that the U has to do first. False: the U is dead. */
-static bool wait_turn(struct vcpu *v, struct ushare *s, unsigned ops)
+/* The process of guest code that does not play by the rules. */
+static bool end_it(struct uproc *u)
 {
+	STAT(u_ended);
+	sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
+	return false;
+}
+
+/* Wait until it is K's turn; ops: operations that the U has to do first. False: the U is dead. */
+static bool wait_turn(struct vcpu *v, struct uproc *u, uint32_t cmd, unsigned ops)
+{
+	struct ushare *s = u->s;
 	bool spins = kctl->spin_us && !v->handoff.home;
 
 	if (!spins || !spin(s, ops)) {
 		uint64_t start = rdtsc();
-		while (!over(s)) {
+		for (unsigned looks = 0; !over(s); looks++) {
+			/* The stub alone never takes that long; guest code may have made it sleep on another bell. */
+			if (looks > 2 && (!(cmd & UCMD_RESUME) || atomic_load(&s->u_sleeps))) {
+				s->slot = u->slot;
+				sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
+			}
+			if (!(cmd & UCMD_RESUME) && looks > 50)
+				end_it(u);
 			STAT(k_sleeps);
 			v->handoff.sleeps++;
 			atomic_store(&s->k_sleeps, 1);
@@ -223,9 +239,30 @@ static bool handed_off(struct vcpu *v, struct uproc *u)
 	return !atomic_load(&u->s->dead) && atomic_load(&u->s->turn) != TURN_U;
 }
 
+/*
+ * Guest code can say that it waits and run on. It then sees the slice, but not the pipe, which only the stub can read; and
+ * it cannot say that it has run a batch, as the token comes with it.
+ */
+static bool send_batch(struct uproc *u, uint64_t *token)
+{
+	STAT_ADD(u_batch_ops, u->queued);
+	if (!u->ntokens) {
+		if (sys3(SYS_getrandom, u->token, sizeof(u->token), 0) != sizeof(u->token))
+			k_bug("getrandom failed");
+		u->ntokens = ARRAY_LEN(u->token);
+	}
+	*token = u->token[--u->ntokens] | 1; /* not 0 */
+	u->batch[u->queued++] = (struct ubatch_op){.nr = UBATCH_DONE, .arg = {*token}};
+	long n = u->queued * sizeof(u->batch[0]);
+	u->queued = 0;
+	return sys3(SYS_write, u->pipe, u->batch, n) == n;
+}
+
 bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 {
 	struct ushare *s = u->s;
+	uint64_t token = 0;
+	unsigned ops = u->queued;
 
 	if (!u->alive)
 		return false;
@@ -238,12 +275,16 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 	uint32_t looks = kctl->spin_us && !v->handoff.home ? U_SPIN : 0;
 	if (s->spin != looks)
 		s->spin = looks;
+	if (cmd & UCMD_BATCH && !send_batch(u, &token))
+		return end_it(u);
 	s->cmd = cmd;
 	atomic_store(&s->turn, TURN_U); /* a full fence before the look at u_sleeps */
 	if (v->last_u != u || atomic_load(&s->u_sleeps))
 		wake(v, u);
-	bool ok = wait_turn(v, s, cmd & UCMD_BATCH ? s->batch_n : 0);
+	bool ok = wait_turn(v, u, cmd, cmd & UCMD_BATCH ? ops : 0);
 	atomic_store_explicit(&v->in_user, NULL, memory_order_release); /* others may wait for this, see upatch.c */
+	if (ok && cmd & UCMD_BATCH && *(volatile uint64_t *)&s->batch_done != token)
+		return end_it(u);
 	if (cmd & UCMD_BATCH && s->batch_err) {
 		/* The host refused a mapping: too many, or no memory. Begin again from nothing. */
 		s->batch_err = 0;

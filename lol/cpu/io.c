@@ -116,6 +116,8 @@ static uint64_t rpc(struct vcpu *v, uint32_t op, uint32_t port, uint64_t addr, u
 	}
 out:
 	atomic_store(&r->state, KRPC_IDLE);
+	if (atomic_load(&kctl->park[v->id].want)) /* a panic, say: rest here, and not when the signal gets here */
+		park_notice(v);
 	return r->value;
 }
 

@@ -35,6 +35,8 @@ const char *ksandbox_enter(void)
 					SCMP_A4(SCMP_CMP_EQ, FD_PMEM + i));
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, FD_DOORBELL));
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, 2));
+	/* The pipes of U's, which come from the zygote, get numbers that K starts without; pmem it may write anyway. */
+	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_GE, FD_MONITOR));
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(sendto), 2, SCMP_A0(SCMP_CMP_EQ, FD_ZYGOTE), SCMP_A4(SCMP_CMP_EQ, 0));
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(recvmsg), 1, SCMP_A0(SCMP_CMP_EQ, FD_ZYGOTE));
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
@@ -43,6 +45,7 @@ const char *ksandbox_enter(void)
 			err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(pread64), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)vcpus[i]->handoff.schedstat));
 	err |= seccomp_rule_add(c, SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), 1, SCMP_A0(SCMP_CMP_EQ, 0));
 	err |= seccomp_attr_set(c, SCMP_FLTATR_CTL_TSYNC, 1); /* all vCPUs' threads */
+	err |= seccomp_attr_set(c, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRAP); /* int 0x80, x32: the end of K, not of one thread */
 	if (err == 0)
 		err = seccomp_load(c);
 	if (c)

@@ -16,3 +16,11 @@ lol_k_CFLAGS = $(AM_CFLAGS) $(ZYDIS_CFLAGS) $(SECCOMP_CFLAGS) \
 lol_k_CCASFLAGS = $(AM_CPPFLAGS)
 lol_k_LDFLAGS = -no-pie -Wl,-Ttext-segment=0x7f000000
 lol_k_LDADD = $(ZYDIS_LIBS) $(SECCOMP_LIBS)
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-sandbox
+TESTS += tests/unit/test-sandbox
+endif
+tests_unit_test_sandbox_SOURCES = tests/unit/test-sandbox.c lol/cpu/ksandbox.c lol/mmu/usandbox.c lol/mmu/usandbox.h
+tests_unit_test_sandbox_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(SECCOMP_CFLAGS) -mfsgsbase
+tests_unit_test_sandbox_LDADD = $(UNIT_LIBS) $(SECCOMP_LIBS)

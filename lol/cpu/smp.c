@@ -107,8 +107,7 @@ void vcpu_dead(struct vcpu *v, struct gregs *g)
 {
 	v->nmi_blocked = true;
 	atomic_fetch_sub(&vcpus_active, 1);
-	atomic_store(&kctl->park[v->id].started, 0);
-	wait_start(v, g);
+	wait_start(v, g); /* still `started` for whoever wants the guest at rest: where it stopped is of interest after a panic */
 	vcpu_reset(v);
 	vcpu_start_regs(v, g);
 }

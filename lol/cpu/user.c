@@ -428,13 +428,8 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			continue;
 		}
 		uint32_t cmd = UCMD_RESUME | put_segments(v, u, gs.user);
-		if (u->queued) {
-			STAT_ADD(u_batch_ops, u->queued);
-			u->s->batch_n = u->queued;
-			u->s->batch_i = 0;
-			u->queued = 0;
+		if (u->queued)
 			cmd |= UCMD_BATCH;
-		}
 		if (!v->fpu_in)
 			cmd |= fpu_stage_to(v, u);
 		u->fpu_saved = false;

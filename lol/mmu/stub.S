@@ -7,8 +7,9 @@
  *  - The filter (usandbox.c) lets system calls through at few instructions
  *    only: the one that runs K's batch (each call must carry the secret in
  *    argument bits), futex wait and wake on turn and bells, and sched_yield.
- *  - The secret is in registers and in the batch only while the stub runs it;
- *    the batch is wiped and the registers are cleared before guest code runs.
+ *  - The secret comes through a pipe and is in registers and in the batch only
+ *    while the stub runs it; the batch is wiped and the registers are cleared
+ *    before guest code runs.  K sees by a token that the batch was run.
  *    A kick that arrives meanwhile wipes the registers in its signal frame and
  *    starts the batch loop again (mmap, munmap, mprotect are idempotent).
  *  - Nothing here leaves by sigreturn: handlers end in xrstor and iretq, the
@@ -175,6 +176,11 @@ in_stub:
 fault_in_stub:
 	cmp	$(stub_touch - stub_begin), %rcx
 	je	touch_failed
+	cmp	$(stub_batch_end - stub_begin), %rcx
+	jae	1f
+	cmp	$(stub_batch - stub_begin), %rcx
+	jae	fault_in_batch
+1:
 	cmp	$(stub_resume_end - stub_begin), %rcx
 	jae	take_event
 	cmp	$(stub_resume - stub_begin), %rcx
@@ -187,6 +193,17 @@ fault_in_stub:
 	mov	%rax, UREG(UR_CR2)
 	jmp	restore_fpu
 
+/* Guest code has jumped here, maybe with TF set, and there may be a batch: nothing of it stays in frame or memory. */
+fault_in_batch:
+	lea	UC_GREGS(%rbx), %rdi
+	xor	%eax, %eax
+	mov	$UR_COUNT, %ecx
+	rep stosq
+	lea	(us_base + USHARE_BATCH)(%rip), %rdi
+	mov	$(USHARE_BATCH_MAX * 8), %ecx
+	rep stosq
+	jmp	take_event
+
 /* No guest code has run since the frame's vector registers were the guest's. */
 touch_failed:
 	mov	UC_FPREGS(%rbx), %rdi
@@ -194,7 +211,8 @@ touch_failed:
 	mov	%eax, %edx
 	xrstor64 (%rdi)
 	movl	$-14, US(US_BATCH_ERR)
-	incl	US(US_BATCH_I)
+	mov	GREG(UR_RBX), %rax
+	movl	$UBATCH_SKIP, (%rax)
 	jmp	stub_batch
 
 /* Tell K what happened (r14d) and wait for its word. */
@@ -331,18 +349,30 @@ stub_sys_yield:
 4:	test	$UCMD_BATCH, %ebp
 	jz	after_batch
 
-/* Run K's operations.  Everything is in memory, so a kick can start it again. */
+/*
+ * Run K's operations.  They come through a pipe, not through the slice: guest code that pretends to be waiting, and runs,
+ * can read the slice; behind this read nothing but the stub runs until all is wiped.  The read may also find nothing:
+ * a kick has begun the loop again, with the operations in memory, or guest code has jumped here.
+ */
 stub_batch:
-	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
+	xor	%eax, %eax /* read */
+	xor	%edi, %edi
+	lea	(us_base + USHARE_BATCH)(%rip), %rsi
+	mov	$(USHARE_BATCH_MAX * 64), %edx
+	syscall
+	.globl stub_sys_read
+stub_sys_read:
+	cld	/* whoever has jumped to the read */
 	lea	(us_base + USHARE_BATCH)(%rip), %r12
-5:	mov	US(US_BATCH_I), %ebx
-	cmp	US(US_BATCH_N), %ebx
+	lea	(USHARE_BATCH_MAX * 64)(%r12), %r13
+	mov	%r12, %rbx
+5:	cmp	%r13, %rbx
 	jae	6f
-	cmp	$USHARE_BATCH_MAX, %ebx
-	jae	6f
-	shl	$6, %ebx
-	add	%r12, %rbx
 	mov	(%rbx), %rax
+	test	%eax, %eax
+	jz	6f
+	cmp	$UBATCH_SKIP, %eax
+	je	7f
 	mov	8(%rbx), %rdi
 	mov	16(%rbx), %rsi
 	mov	24(%rbx), %rdx
@@ -351,13 +381,15 @@ stub_batch:
 	mov	48(%rbx), %r9
 	cmp	$UBATCH_TOUCH, %eax
 	je	stub_touch
+	cmp	$UBATCH_DONE, %eax
+	je	8f
 	syscall
 	.globl stub_sys_batch
 stub_sys_batch:
 	cmp	$-4095, %rax
 	jb	7f
 	mov	%eax, US(US_BATCH_ERR)
-7:	incl	US(US_BATCH_I)
+7:	add	$64, %rbx
 	jmp	5b
 
 /* The mapping may have failed: a fault here ends the operation, see fault_in_stub. The secret is not in these operations. */
@@ -368,11 +400,11 @@ stub_touch:
 	jb	stub_touch
 	jmp	7b
 
-6:	mov	%r12, %rdi
+8:	mov	%rdi, US(US_BATCH_DONE) /* K's token: nobody else has seen it */
+6:	lea	(us_base + USHARE_BATCH)(%rip), %rdi
 	mov	$(USHARE_BATCH_MAX * 8), %ecx
 	xor	%eax, %eax
 	rep stosq
-	movl	$0, US(US_BATCH_N)
 	xor	%edx, %edx
 	xor	%r10d, %r10d
 	xor	%r8d, %r8d
@@ -495,5 +527,5 @@ stub_end:
 	.balign 8
 	.globl stub_table
 stub_table:
-	.quad	stub_handler, stub_restorer, stub_start, stub_sys_batch, stub_sys_wait, stub_sys_wake, stub_sys_ring, stub_sys_yield
+	.quad	stub_handler, stub_restorer, stub_start, stub_sys_batch, stub_sys_wait, stub_sys_wake, stub_sys_ring, stub_sys_yield, stub_sys_read
 	.section .note.GNU-stack, "", @progbits

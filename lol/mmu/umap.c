@@ -54,16 +54,12 @@ static void flush_batch(struct vcpu *v, struct uproc *u)
 {
 	if (!u->queued)
 		return;
-	STAT_ADD(u_batch_ops, u->queued);
-	u->s->batch_n = u->queued;
-	u->s->batch_i = 0;
-	u->queued = 0;
 	user_run(v, u, UCMD_BATCH);
 }
 
 static struct ubatch_op *queue(struct vcpu *v, struct uproc *u, uint64_t nr, gva_t va, uint64_t len)
 {
-	if (u->queued == USHARE_BATCH_MAX)
+	if (u->queued == USHARE_BATCH_MAX - 1) /* one more for the end */
 		flush_batch(v, u);
 	struct ubatch_op *op = &u->batch[u->queued++];
 	op->nr = nr;

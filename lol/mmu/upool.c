@@ -8,10 +8,12 @@
  * other vCPUs kick them and set stale_copies (upatch.c).
  */
 #include <errno.h>
+#include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "mmu/uproc.h"
 #include "mmu/zygote.h"
@@ -20,6 +22,7 @@
 static struct uproc pool[MAX_U];
 static unsigned pool_used[MAX_VCPUS], quota; /* vCPU n has the slots from n * quota on */
 static uint64_t clock_now[MAX_VCPUS];
+#define START_TRIES 400 /* 5 ms each */
 static struct klock zygote_lock; /* a question and its answer */
 static uint8_t *slices;          /* the ushare memfd */
 
@@ -76,14 +79,14 @@ void shnode_free(struct shnode *n)
 	k_unlock(&nodes_lock);
 }
 
-/* Ask the zygote for a process; the answer carries its pidfd. */
-static int ask_zygote(struct uproc *u)
+/* Ask the zygote for a process; the answer carries its pidfd and the pipe for its batches. */
+static bool ask_zygote(struct uproc *u)
 {
 	struct u_request r = {.slot = u->slot, .cpu = kctl->u_cpu[u->vcpu]};
 	struct zygote_msg m;
 	struct iovec in = {&m, sizeof(m)};
 	union {
-		char buf[CMSG_SPACE(sizeof(int))];
+		char buf[CMSG_SPACE(2 * sizeof(int))];
 		struct cmsghdr align;
 	} c;
 	struct msghdr mh = {.msg_iov = &in, .msg_iovlen = 1, .msg_control = c.buf, .msg_controllen = sizeof(c.buf)};
@@ -91,15 +94,17 @@ static int ask_zygote(struct uproc *u)
 	for (int i = 0; i < 4; i++)
 		r.secret[i] = u->secret[2 * i] | (uint64_t)u->secret[2 * i + 1] << 32;
 	if (sys6(SYS_sendto, FD_ZYGOTE, (long)&r, sizeof(r), MSG_NOSIGNAL, 0, 0) != sizeof(r))
-		return -1;
+		return false;
 	long n;
 	do
 		n = sys3(SYS_recvmsg, FD_ZYGOTE, &mh, MSG_CMSG_CLOEXEC);
 	while (n == -EINTR);
 	struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
-	if (n != sizeof(m) || m.what != ZYG_U || m.err || !cm || cm->cmsg_type != SCM_RIGHTS)
-		return -1;
-	return *(int *)CMSG_DATA(cm);
+	if (n != sizeof(m) || m.what != ZYG_U || m.err || !cm || cm->cmsg_type != SCM_RIGHTS || cm->cmsg_len != CMSG_LEN(2 * sizeof(int)))
+		return false;
+	u->pidfd = ((int *)CMSG_DATA(cm))[0];
+	u->pipe = ((int *)CMSG_DATA(cm))[1];
+	return true;
 }
 
 static bool start(struct vcpu *v, struct uproc *u)
@@ -114,10 +119,12 @@ static bool start(struct vcpu *v, struct uproc *u)
 	if (sys3(SYS_getrandom, u->secret, sizeof(u->secret), 0) != sizeof(u->secret))
 		k_bug("getrandom failed");
 	k_lock(&zygote_lock);
-	u->pidfd = ask_zygote(u);
+	bool made = ask_zygote(u);
 	k_unlock(&zygote_lock);
-	if (u->pidfd < 0)
+	if (!made)
 		return false;
+	atomic_store(&s->dead, 0); /* of the one before */
+	u->queued = 0;
 	u->alive = true;
 	for (int i = 0; i < 4; i++)
 		u->seg[i] = 0;
@@ -131,10 +138,13 @@ static bool start(struct vcpu *v, struct uproc *u)
 
 static void bury(struct vcpu *v, struct uproc *u)
 {
+	/* Only its slice says that it is dead, and guest code can write that. */
+	sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
 	u->alive = false;
 	u->maps = 0;
 	umap_drop(v, u);
 	sys3(SYS_close, u->pidfd, 0, 0);
+	sys3(SYS_close, u->pipe, 0, 0);
 }
 
 static struct uproc *oldest(unsigned vcpu)
@@ -159,7 +169,6 @@ struct uproc *upool_get(struct vcpu *v, gpa_t root)
 		if (pool_used[v->id] < quota) {
 			u = &own[pool_used[v->id]++];
 			u->slot = (unsigned)(u - pool);
-			u->batch = (void *)(slices + (size_t)u->slot * USHARE_SIZE + USHARE_BATCH);
 			u->vcpu = v->id;
 			__atomic_store_n(&u->s, (struct ushare *)(slices + (size_t)u->slot * USHARE_SIZE),
 					 __ATOMIC_RELEASE);
@@ -177,10 +186,18 @@ struct uproc *upool_get(struct vcpu *v, gpa_t root)
 			v->fpu_in = NULL;
 		bury(v, u);
 	}
-	for (int tries = 0; !u->alive; tries++)
-		if (!start(v, u) && tries > 3)
+	for (int tries = 0; !u->alive; tries++) {
+		if (start(v, u))
+			break;
+		if (tries > START_TRIES)
 			k_stop(KSTOP_BUG,
 			       "cannot make a process for guest user code; is the limit of processes (ulimit -u) reached?");
+		/* The zygote may not have buried the one before. */
+		uint32_t never = 0;
+		struct timespec ts = {0, 5000000};
+		if (!u->alive)
+			sys6(SYS_futex, (long)&never, FUTEX_WAIT_PRIVATE, 0, (long)&ts, 0, 0);
+	}
 	u->used = ++clock_now[v->id];
 	return u;
 }

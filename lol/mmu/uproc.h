@@ -33,8 +33,11 @@ struct uproc {
 	unsigned vcpu;
 	int pidfd;
 	struct ushare *s;
-	struct ubatch_op *batch;
+	struct ubatch_op batch[USHARE_BATCH_MAX];
 	unsigned queued;  /* operations in the batch */
+	int pipe;         /* through which it goes */
+	uint64_t token[32]; /* random, one for each batch; those from ntokens on are used up */
+	unsigned ntokens;
 	uint32_t secret[8];
 	uint16_t seg[4];  /* ds es fs gs that its thread has */
 	uint64_t fs_base, gs_base; /* likewise */
@@ -75,6 +78,7 @@ bool uhot_spend(gpa_t gpa);   /* is it worth being mapped in advance, once more?
 
 #define U_SPIN 2000 /* turns of a U's wait loop before it sleeps, 25 to 60 ns each */
 /* handoff.c: give U its turn with these commands, wait for it. False: the U is dead. */
+/* With UCMD_BATCH the queued operations are sent first. */
 bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd);
 
 /* upool.c */

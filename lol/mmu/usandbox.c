@@ -8,6 +8,7 @@
  *  - at stub_sys_batch: mmap, munmap, mprotect with the secret in the argument
  *    bits that the kernel ignores (mmap: upper halves of prot, flags and fd;
  *    munmap: arguments 3 and 4; mprotect: arguments 4 and 5);
+ *  - at stub_sys_read: read of the pipe that batches come through, into the batch's place;
  *  - at stub_sys_wait, stub_sys_wake, stub_sys_ring: futex wait on a bell, wake on the own turn word, wake on a bell;
  *  - at stub_sys_yield: sched_yield.
  *
@@ -124,6 +125,18 @@ unsigned usandbox_filter(struct sock_filter *f, const uint64_t secret[4])
 	block_end(&e, b);
 	op(&e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
 	e.f[not_batch].jf = (uint8_t)(e.n - not_batch - 1);
+
+	load(&e, IP_LO);
+	op(&e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (uint32_t)stub_table[STUB_SYS_READ]);
+	unsigned not_read = e.n - 1;
+	demand_word(&e, offsetof(struct seccomp_data, nr), SYS_read);
+	demand_word(&e, ARG_LO(0), U_FD_BATCH);
+	demand_word(&e, ARG_LO(1), (uint32_t)(USHARE_BASE + USHARE_BATCH));
+	demand_word(&e, ARG_HI(1), (uint32_t)((uint64_t)(USHARE_BASE + USHARE_BATCH) >> 32));
+	demand_word(&e, ARG_LO(2), USHARE_BATCH_MAX * 64);
+	demand_word(&e, ARG_HI(2), 0);
+	allow(&e);
+	e.f[not_read].jf = (uint8_t)(e.n - not_read - 1);
 
 	/* Sleep on a bell, wake K, ring a bell: futex words in the slice's first page and in the page of bells. */
 	for (unsigned i = 0; i < ARRAY_LEN(futex); i++) {

@@ -7,7 +7,7 @@
 
 #include "mmu/ushare.h"
 
-#define USANDBOX_MAX 128
+#define USANDBOX_MAX 192
 
 /*
  * Write the filter of one U into f (room for USANDBOX_MAX) and return its length.

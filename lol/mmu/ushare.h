@@ -19,6 +19,8 @@
 #define USHARE_STACK_TOP 0x4000     /* offset: the stub's own small stack grows down from here */
 #define USHARE_ALTSTACK 0x4000      /* offset */
 #define USHARE_ALTSTACK_SIZE 0xc000
+#define UBATCH_SKIP 0xfffffffd      /* nothing */
+#define UBATCH_DONE 0xfffffffe      /* the end: arg 0 is K's token, which goes into batch_done */
 #define UBATCH_TOUCH 0xffffffff     /* as an operation's nr: read a byte in every 64 KiB of [arg 0, arg 1) */
 #define MAX_U 256
 /*
@@ -28,6 +30,7 @@
 #define UBELLS_BASE (USHARE_BASE + USHARE_SIZE)
 #define UBELLS_OFFSET (MAX_U * USHARE_SIZE) /* in the memfd */
 
+#define U_FD_BATCH 0 /* a pipe from K: the batches */
 #define U_FD_RAM 3
 #define U_FD_PMEM 11 /* and U_PMEM_MAX - 1 behind it */
 #define U_PMEM_MAX 4
@@ -87,8 +90,7 @@
 #define US_DEAD 260
 #define US_SLOT 264
 #define US_NEXT 268
-#define US_BATCH_N 272
-#define US_BATCH_I 276
+#define US_BATCH_DONE 272
 #define US_BATCH_ERR 280
 #define US_SPIN 284
 #define US_XMASK 288
@@ -144,8 +146,7 @@ struct ushare {
 	_Atomic uint32_t dead;     /* [zygote] the process has ended */
 	uint32_t slot;             /* [K] number of the bell */
 	uint32_t next;             /* [K] UCMD_HANDOFF: whose bell to ring */
-	uint32_t batch_n;          /* [K] operations queued */
-	uint32_t batch_i;          /* [U] next operation */
+	uint64_t batch_done;       /* [U] the token of the batch that has been run */
 	int32_t batch_err;         /* [U] first failed one's errno, negative, or 0 */
 	uint32_t spin;             /* [K] iterations to spin before sleeping */
 	uint64_t xmask;            /* [K] features for XSAVE/XRSTOR */
@@ -170,7 +171,7 @@ _Static_assert(offsetof(struct ushare, seg) == US_SEGS, "layout");
 _Static_assert(offsetof(struct ushare, sys_arch) == US_SI_ARCH, "layout");
 _Static_assert(offsetof(struct ushare, dead) == US_DEAD, "layout");
 _Static_assert(offsetof(struct ushare, next) == US_NEXT, "layout");
-_Static_assert(offsetof(struct ushare, batch_n) == US_BATCH_N, "layout");
+_Static_assert(offsetof(struct ushare, batch_done) == US_BATCH_DONE, "layout");
 _Static_assert(offsetof(struct ushare, spin) == US_SPIN, "layout");
 _Static_assert(offsetof(struct ushare, xmask) == US_XMASK, "layout");
 _Static_assert(offsetof(struct ushare, fsbase) == US_FSBASE, "layout");
@@ -179,7 +180,7 @@ _Static_assert(offsetof(struct ushare, call_addr) == US_CALL_ADDR, "layout");
 _Static_assert(MAX_U * 4 <= 4096, "one page of bells");
 
 /* Addresses in the stub, for the zygote: see stub.S. */
-enum { STUB_HANDLER, STUB_RESTORER, STUB_START, STUB_SYS_BATCH, STUB_SYS_WAIT, STUB_SYS_WAKE, STUB_SYS_RING, STUB_SYS_YIELD };
+enum { STUB_HANDLER, STUB_RESTORER, STUB_START, STUB_SYS_BATCH, STUB_SYS_WAIT, STUB_SYS_WAKE, STUB_SYS_RING, STUB_SYS_YIELD, STUB_SYS_READ };
 extern const uint64_t stub_table[];
 
 /* A request to the zygote over FD_ZYGOTE (K to zygote), answered by one byte 0 and a pidfd. */

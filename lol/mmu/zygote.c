@@ -35,26 +35,31 @@ static pid_t u_pid[MAX_U];     /* 0: free */
 static pid_t k_pid;
 
 /* Tell the monitor in one message what happened; pidfd >= 0 goes along. */
-static void tell(int sock, const struct zygote_msg *m, int pidfd)
+static void tell_fds(int sock, const struct zygote_msg *m, const int *fds, unsigned nfds)
 {
 	struct iovec iov = {(void *)m, sizeof(*m)};
 	union {
-		char buf[CMSG_SPACE(sizeof(int))];
+		char buf[CMSG_SPACE(2 * sizeof(int))];
 		struct cmsghdr align;
 	} c = {0};
 	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
 
-	if (pidfd >= 0) {
+	if (nfds) {
 		mh.msg_control = c.buf;
-		mh.msg_controllen = sizeof(c.buf);
+		mh.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
 		struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
 		cm->cmsg_level = SOL_SOCKET;
 		cm->cmsg_type = SCM_RIGHTS;
-		cm->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(cm), &pidfd, sizeof(int));
+		cm->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+		memcpy(CMSG_DATA(cm), fds, nfds * sizeof(int));
 	}
 	while (sendmsg(sock, &mh, MSG_NOSIGNAL) < 0 && errno == EINTR)
 		;
+}
+
+static void tell(int sock, const struct zygote_msg *m, int pidfd)
+{
+	tell_fds(sock, m, &pidfd, pidfd >= 0);
 }
 
 static void die(const char *what)
@@ -73,7 +78,7 @@ struct ksigaction {
 #define SA_RESTORER_ 0x04000000ul
 
 /* In the child: become U number r->slot.  Never returns. */
-static void become_u(const struct u_request *r, pid_t zygote_pid)
+static void become_u(const struct u_request *r, pid_t zygote_pid, int batch_pipe)
 {
 	static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, U_SIG_KICK};
 
@@ -103,12 +108,15 @@ static void become_u(const struct u_request *r, pid_t zygote_pid)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	_Static_assert(U_FD_RAM == FD_RAM && U_FD_PMEM == FD_PMEM && U_PMEM_MAX == RAM_PMEM_MAX, "fd");
+	if (dup2(batch_pipe, U_FD_BATCH) < 0)
+		_exit(5);
 	for (int fd = FD_RAM + 1; fd < FD_PMEM; fd++)
 		close(fd);
 	if (close_range(FD_PMEM + RAM_PMEM_MAX, ~0u, 0) < 0)
 		for (int fd = FD_PMEM + RAM_PMEM_MAX; fd < 64; fd++)
 			close(fd);
-	for (int fd = 0; fd < FD_RAM; fd++)
+	_Static_assert(U_FD_BATCH == 0, "fd");
+	for (int fd = 1; fd < FD_RAM; fd++)
 		close(fd);
 	struct sock_fprog *prog = (void *)(USHARE_BASE + USHARE_XAREA);
 	prog->filter = (void *)(prog + 1);
@@ -135,21 +143,30 @@ static void serve_request(void)
 		tell(FD_ZYGOTE, &m, -1);
 		return;
 	}
-	pid_t pid = fork();
-	if (pid == 0)
-		become_u(&r, self);
-	explicit_bzero(&r.secret, sizeof(r.secret));
-	if (pid < 0) {
+	int batch[2];
+	if (pipe2(batch, O_CLOEXEC | O_NONBLOCK) < 0) {
 		m.err = errno;
 		tell(FD_ZYGOTE, &m, -1);
 		return;
 	}
+	pid_t pid = fork();
+	if (pid == 0)
+		become_u(&r, self, batch[0]);
+	explicit_bzero(&r.secret, sizeof(r.secret));
+	close(batch[0]);
+	if (pid < 0) {
+		m.err = errno;
+		tell(FD_ZYGOTE, &m, -1);
+		close(batch[1]);
+		return;
+	}
 	u_pid[r.slot] = pid;
-	int fd = pidfd_of(pid);
+	int fd = pidfd_of(pid), fds[2] = {fd, batch[1]};
 	m.err = fd < 0 ? errno : 0;
-	tell(FD_ZYGOTE, &m, fd);
+	tell_fds(FD_ZYGOTE, &m, fds, fd >= 0 ? 2 : 0);
 	if (fd >= 0)
 		close(fd);
+	close(batch[1]);
 }
 
 static void u_died(unsigned slot)

@@ -4,9 +4,15 @@
 . "$(dirname "$0")/../lib/common.sh"
 cd "$LOL_TMP" || exit 1
 LOLCTL=$(dirname "$LOL_RUN")/lolctl
-[ "$EUID" != 0 ] || skip "started by root, lolctl is somebody else, who has no directory here"
 export XDG_RUNTIME_DIR=$LOL_TMP/run
 mkdir -m 700 run
+# Started by root, lolctl becomes nobody.
+AS=()
+if [ "$EUID" = 0 ]; then
+	unset SUDO_UID SUDO_GID
+	AS=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+	chown 65534:65534 run
+fi
 
 # wrong STATUS HINT ARGUMENT...
 wrong() {
@@ -53,24 +59,24 @@ STATUS=$?
 expect_status 125
 
 # What a killed VM leaves: a socket that nobody listens at. It counts as nothing, and goes.
-perl -MSocket -e 'socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un($ARGV[0])) or die' run/lol/dead.sock || skip "no perl"
+"${AS[@]}" perl -MSocket -e 'socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un($ARGV[0])) or die' run/lol/dead.sock || skip "no perl"
 [ -S run/lol/dead.sock ] || fail "no socket to test with"
-ln -s /dev/pts/999 run/lol/dead.pty
+"${AS[@]}" ln -s /dev/pts/999 run/lol/dead.pty
 run "$LOLCTL" ls
 [ ! -s "$CONSOLE" ] && [ ! -s "$ERRORS" ] || fail "ls shows the dead"
 [ -z "$(ls run/lol)" ] || fail "what the dead have left is still there"
 
 # Other files there confuse nobody.
-touch run/lol/file.sock run/lol/.sock run/lol/x run/lol/'a b.sock'
+"${AS[@]}" touch run/lol/file.sock run/lol/.sock run/lol/x run/lol/'a b.sock'
 wrong 1 "file: " status file
 run "$LOLCTL" ls
 expect_status 0
 
 # One that listens and does not answer, and one that talks nonsense.
-perl -MSocket -e 'socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un($ARGV[0])) or die; listen(S, 5); print "up\n"; sleep 60' \
+"${AS[@]}" perl -MSocket -e 'socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un($ARGV[0])) or die; listen(S, 5); print "up\n"; sleep 60' \
 	run/lol/mute.sock >up &
 mute=$!
-perl -MSocket -e 'socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un($ARGV[0])) or die; listen(S, 5); $| = 1; print "up\n";
+"${AS[@]}" perl -MSocket -e 'socket(S, AF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un($ARGV[0])) or die; listen(S, 5); $| = 1; print "up\n";
 	while (accept(C, S)) { sysread(C, $x, 4096); syswrite(C, $ARGV[1] . "\n"); close C }' run/lol/odd.sock 'what?' >up2 &
 odd=$!
 trap 'kill $mute $odd 2>/dev/null' EXIT

@@ -95,9 +95,20 @@ rm "$LOL_TMP/toolarge"
 # A panic: status 126, and a dump; or held.
 (echo 'echo c >/proc/sysrq-trigger' | timeout -s INT 5 "$LOLCTL" console vm) >/dev/null 2>&1
 ended 126
-boot 60 -q -m 256M -i "$(shell_initrd)" --dump-on-panic "$LOL_TMP/panic" -- sh -c 'echo c >/proc/sysrq-trigger; sleep 60' </dev/null
+boot 60 -q -m 256M -c 2 -i "$(shell_initrd)" --dump-on-panic "$LOL_TMP/panic" -- sh -c 'echo c >/proc/sysrq-trigger; sleep 60' </dev/null
 expect_status 126
-look "$LOL_TMP/panic"
+look "$LOL_TMP/panic" 2 >"$LOL_TMP/registers" || { cat "$LOL_TMP/registers"; exit 1; }
+cat "$LOL_TMP/registers"
+# One has panicked, and stands where it has told so; the other one has been stopped for it.
+in_function() { # NAME: a vCPU is in it
+	local at
+	for at in $(sed -n 's/^rip \([0-9a-f]*\) .*/\1/p' "$LOL_TMP/registers"); do
+		[ "$(nm "$LOL_KERNEL" | sort | awk -v at="$at" '$1 <= at { name = $3 } END { print name }')" = "$1" ] && return
+	done
+	fail "no vCPU is in $1"
+}
+in_function lol_panic
+in_function stop_this_cpu
 boot 60 -q -m 256M -i "$(shell_initrd)" --dump-on-panic /nowhere/panic -- sh -c 'echo c >/proc/sysrq-trigger; sleep 60' </dev/null
 expect_status 126
 expect_error "/nowhere/panic"

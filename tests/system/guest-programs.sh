@@ -16,7 +16,7 @@ chmod -R a+rX root
 bad=0
 for name in ${LOL_GUEST_TESTS:-$(cd root/t && echo *)}; do
 	start=$SECONDS
-	run timeout -k 10 300 "$LOL_RUN" "$LOL_KERNEL" -q -m 1G -i tests.cpio.gz -- "/t/$name" </dev/null
+	run timeout -k 10 300 "$LOL_RUN" "$LOL_KERNEL" -q -m 1G --cpus "${LOL_GUEST_CPUS:-1}" -i tests.cpio.gz -- "/t/$name" </dev/null
 	printf '%-8s status %d, %d ok, %d skipped, %d s\n' "$name" "$STATUS" "$(grep -c '^ok ' "$CONSOLE")" "$(grep -c '^skip ' "$CONSOLE")" $((SECONDS - start))
 	grep '^# .*\.[ch]:' "$CONSOLE"
 	while read -r test reason; do
