@@ -145,18 +145,14 @@ void command_guest_stopped(struct command *c)
 	if (c->console && !c->over)
 		virtio_console_drain(c->console, PORT_CTL);
 	end(c, -1, NULL);
-	sigset_t ending, old;
-	sigemptyset(&ending);
-	sigaddset(&ending, SIGINT);
-	sigaddset(&ending, SIGTERM);
-	sigaddset(&ending, SIGHUP);
-	pthread_sigmask(SIG_UNBLOCK, &ending, &old);
 	while (!c->told) { /* each round moves what fits into the queues of our outputs */
-		terminal_flush(c->terminal);
-		outstream_flush(c->err);
+		bool written = terminal_flush(c->terminal) && outstream_flush(c->err);
 		finish_if_written(c);
+		if (!written && !c->told) {
+			c->told = true; /* the user has lost patience */
+			c->ops->done(c->ctx, c->status, c->error);
+		}
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 /* ---- lol.ctl, from the guest ---- */

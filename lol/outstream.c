@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -184,7 +185,37 @@ void outstream_flush_for(struct outstream *o, int ms)
 	loop_mod_fd(o->loop, o->fd, 0);
 }
 
-void outstream_flush(struct outstream *o)
+/* Readable while a signal that ends the VM is pending; it stays so, for who blocked it. -1: none can be. */
+static int ending_signals(void)
 {
-	outstream_flush_for(o, -1);
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		struct sigaction sa;
+		if (sigaction(signals[i], NULL, &sa) == 0 && sa.sa_handler != SIG_IGN)
+			sigaddset(&set, signals[i]);
+	}
+	return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+bool outstream_flush(struct outstream *o)
+{
+	struct pollfd p[] = {{.fd = o->fd, .events = POLLOUT}, {.events = POLLIN}};
+	bool asked = false;
+
+	if (!o->len || o->error)
+		return true;
+	p[1].fd = ending_signals(); /* poll() passes over a negative one */
+	while (o->len && !o->error) {
+		int n = poll(p, 2, -1);
+		if ((n < 0 && errno != EINTR) || (asked = n > 0 && p[1].revents))
+			break;
+		write_queued(o);
+	}
+	if (p[1].fd >= 0)
+		close(p[1].fd);
+	loop_mod_fd(o->loop, o->fd, 0);
+	return !asked;
 }

@@ -21,7 +21,8 @@ void outstream_destroy(struct outstream *o); /* drops what is queued */
 size_t outstream_write(struct outstream *o, const void *bytes, size_t len); /* bytes taken; a broken stream takes all */
 bool outstream_empty(const struct outstream *o); /* everything is out, or the stream is broken */
 int outstream_error(const struct outstream *o);  /* 0, or the errno that broke it: EPIPE: the reader has gone */
-void outstream_flush(struct outstream *o);       /* wait until everything is out, as long as that takes */
+/* Wait until everything is out, as long as that takes. False: not all is, and a blocked SIGINT, SIGTERM, SIGHUP or SIGQUIT is pending. */
+bool outstream_flush(struct outstream *o);
 void outstream_flush_for(struct outstream *o, int ms); /* the same, while something goes out at least every ms */
 
 #endif

@@ -433,19 +433,12 @@ struct terminal *terminal_create(const struct terminal_config *config)
 	return NULL;
 }
 
-void terminal_flush(struct terminal *t)
+bool terminal_flush(struct terminal *t)
 {
-	/* A reader may take its time, and the user may lose patience: signals work as usual meanwhile. */
-	sigset_t ending, old;
-	sigemptyset(&ending);
-	for (size_t i = 0; i < ARRAY_LEN(ending_signals); i++)
-		sigaddset(&ending, ending_signals[i]);
 	t->prompting = false;
 	if (t->watches_keys)
 		terminal_restore();
-	pthread_sigmask(SIG_UNBLOCK, &ending, &old);
-	outstream_flush(t->out);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return outstream_flush(t->out);
 }
 
 void terminal_destroy(struct terminal *t)

@@ -55,8 +55,11 @@ void terminal_destroy(struct terminal *t);
 size_t terminal_write(struct terminal *t, const uint8_t *bytes,
 		      size_t len); /* bytes taken; a broken output takes all */
 bool terminal_output_empty(const struct terminal *t);
-/* The VM is over: leave prompt and raw mode, wait until what is queued is written. Signals have their default effect. */
-void terminal_flush(struct terminal *t);
+/*
+ * The VM is over: leave prompt and raw mode, wait until what is queued is written. A reader may take its time, and the user
+ * may lose patience. False: a signal that ends programs is pending, not all is written.
+ */
+bool terminal_flush(struct terminal *t);
 int terminal_output_error(const struct terminal *t); /* 0, or the errno that broke the output */
 void terminal_input_resume(struct terminal *t);
 bool terminal_input_ended(const struct terminal *t);                          /* or there never was any */

@@ -56,6 +56,22 @@ done
 [ "$(grep 'boot of' "$CONSOLE" | tr -d '\r' | sort -u | wc -l)" -ge 2 ] || fail "the same boot twice"
 pkill -TERM -P "$pid" timeout
 wait "$pid"
+nothing_left "SIGTERM of a rebooting guest"
+
+# At any moment, also between two boots.
+rebooting=$(guest_initrd 'reboot -f')
+for i in $(seq 12); do
+	env --default-signal=TERM "$LOL_RUN" "$LOL_KERNEL" -m 256M -i "$rebooting" </dev/null >"$LOL_TMP/out" 2>"$ERRORS" &
+	pid=$!
+	sleep "0.$((35 + i * 3))"
+	mapfile -t pids < <(tree_pids "$pid")
+	kill -TERM "$pid"
+	wait "$pid"
+	STATUS=$?
+	expect_status 143
+	none_left "${pids[@]}"
+	nothing_left "SIGTERM number $i of a rebooting guest"
+done
 
 # Signals end lol-run and everything it started.
 forever=$(guest_initrd 'echo up and running; while :; do sleep 1; done')
