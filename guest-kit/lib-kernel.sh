@@ -398,7 +398,7 @@ copy_vmlinux() { # TREE TO
 		objcopy -R '.rela.debug_*' "$vmlinux" "$2/vmlinux"
 		mkdir -p "$2/scripts"
 		cp -rL "$1/scripts/gdb" "$2/scripts/"
-		cat "$1/vmlinux-gdb.py" "$KIT/kernel/lol-gdb.py" >"$2/vmlinux-gdb.py"
+		cp -L "$1/vmlinux-gdb.py" "$2/"
 		find "$2/scripts" ! -name '*.py' -type f -delete
 	else
 		cp "$vmlinux" "$2/vmlinux"
@@ -433,6 +433,13 @@ collect() {
 
 # ---- installation ----
 
+# finish_scripts TO: the kernel's script gets LoL's behind it, that of today also where the kernel is of yesterday.
+finish_scripts() {
+	[ -n "$DEBUG" ] || return 0
+	{ sed '/^# ---- appended by lol-guest/,$d' "$BUILD/out/vmlinux-gdb.py" && cat "$KIT/kernel/lol-gdb.py"; } >"$1/vmlinux-gdb.py.new" &&
+		mv "$1/vmlinux-gdb.py.new" "$1/vmlinux-gdb.py" || die "$1/vmlinux-gdb.py: cannot be written"
+}
+
 install_kernel() {
 	local name=$RELEASE${PLAIN:+-plain}${NO_AFTERBURNER:+-no-afterburner}${DEBUG:+-debug} to
 	[ ${#FRAGMENTS[@]} = 0 ] || name+=-${ID:0:6}
@@ -440,6 +447,7 @@ install_kernel() {
 	if [ -n "$OUT" ]; then
 		mkdir -p "$to" || die "--out $to: cannot be made; give a directory that can be written"
 		cp -r "$BUILD/out"/* "$to/" || die "--out $to: cannot be written"
+		finish_scripts "$to"
 	else
 		mkdir -p "$DATA" || die "$DATA: cannot be made; set XDG_DATA_HOME to a directory that can be written, or use --out"
 		if ! cmp -s "$BUILD/out/about" "$to/about"; then
@@ -448,6 +456,7 @@ install_kernel() {
 			rm -rf "$to"
 			mv "$to.new" "$to"
 		fi
+		finish_scripts "$to"
 		if [ -n "$PLAIN$NO_AFTERBURNER" ]; then
 			:
 		elif [ -n "$MAKE_DEFAULT" ] || [ ! -e "$DATA/default/vmlinux" ] ||
@@ -529,7 +538,8 @@ kernel_build() {
 	flock -n "$LOCK" || { say "another lol-guest builds this kernel; waiting for it"; flock "$LOCK"; }
 	printf '%s\n' "$inputs" >"$BUILD/inputs"
 	LOG=$BUILD/log
-	if [ ! -e "$BUILD/out/about" ]; then
+	# The tree of a build that was not to be kept is gone.
+	if [ ! -e "$BUILD/out/about" ] || { [ -n "$KEEP" ] && [ ! -e "$BUILD/src/build/vmlinux" ]; }; then
 		prepare_source
 		merge_fragments "${KIT_FRAGMENTS[@]}" "${FRAGMENTS[@]}" >"$BUILD/fragment"
 		mkdir -p "$BUILD/src/build"

@@ -47,6 +47,7 @@ def _orc_install():
     import struct
 
     import gdb
+    from gdb.FrameDecorator import FrameDecorator
     from gdb.unwinder import Unwinder, register_unwinder
 
     REG_PREV_SP, REG_DX, REG_DI, REG_BP, REG_SP, REG_R10, REG_R13, REG_BP_INDIRECT, REG_SP_INDIRECT = range(1, 10)
@@ -177,7 +178,30 @@ def _orc_install():
             save("rsp", new_sp)
             return info
 
+    class Named(FrameDecorator):
+        """A call that never returns may be the last instruction of its function: gdb's own decorator looks behind it."""
+
+        def function(self):
+            frame = self.inferior_frame()
+            return frame.name() if frame.function() is None and frame.name() else super().function()
+
+    class Last:
+        """An unwinder cannot say that a frame is the first of all; it gives it a caller at 0, which is not to be shown."""
+
+        def __init__(self):
+            self.name = "lol-last"
+            self.priority = 100
+            self.enabled = True
+            gdb.frame_filters[self.name] = self
+
+        def filter(self, frames):
+            for frame in frames:
+                if frame.inferior_frame().pc() == 0 and frame.inferior_frame().level() > 0:
+                    return
+                yield Named(frame)
+
     register_unwinder(None, Orc(), replace=True)
+    Last()
 
 
 _orc_install()

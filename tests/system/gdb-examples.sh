@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
 # The three worked examples of docs/debugging.md, and the kernel's own gdb scripts. They want a kernel with debug information
-# (lol-guest kernel build --debug --keep) and its tree, to build modules with:
+# and its tree, to build modules with; tests/long/gdb-examples.sh makes both (lol-guest kernel build --debug --keep):
 #
-#   LOL_DEBUG_KERNEL   its vmlinux, with scripts/gdb and vmlinux-gdb.py beside it; otherwise the newest *-debug beside the default
-#   LOL_DEBUG_TREE     SRC of its build (make -C SRC O=build); or modules, ready made: LOL_DEBUG_MODULES
+#   LOL_DEBUG_KERNEL    its vmlinux, with scripts/gdb and vmlinux-gdb.py beside it; otherwise the newest *-debug beside the default
+#   LOL_DEBUG_TREE      SRC of its build (make -C SRC O=build); otherwise what the build has kept in the cache
+#   LOL_DEBUG_MODULES   the modules, ready made
 # timeout: 600
 # shellcheck disable=SC2016 # what stands in single quotes is for gdb
 # shellcheck source=tests/system/lib/gdb.sh
@@ -19,11 +20,17 @@ command -v objcopy >/dev/null || skip "no objcopy"
 
 modules=${LOL_DEBUG_MODULES:-}
 if [ -z "$modules" ]; then
-	[ -d "${LOL_DEBUG_TREE:-}" ] || skip "no tree to build modules with; LOL_DEBUG_TREE names one"
+	id=$(sed -n 's/^id: //p' "$(dirname "$LOL_KERNEL")/about" 2>/dev/null)
+	# the cache beside the data, or the caller's
+	for tree in ${LOL_DEBUG_TREE:+"$LOL_DEBUG_TREE"} "${LOL_KERNEL%/.local/share/lol/*}/.cache/lol/kernels/$id/src" \
+		"${XDG_CACHE_HOME:-$HOME/.cache}/lol/kernels/$id/src"; do
+		[ ! -e "$tree/build/Module.symvers" ] || break
+	done
+	[ -e "$tree/build/Module.symvers" ] || skip "the tree of the kernel with debug information is gone; lol-guest kernel build --debug --keep makes it anew"
 	modules=$LOL_TMP/modules
 	cp -r "$EXAMPLES" "$modules"
-	cc=$(grep -ho 'gcc -B[^ ]*' "$LOL_DEBUG_TREE/build/init/.main.o.cmd" | head -n 1)
-	make -C "$LOL_DEBUG_TREE" O=build ARCH=x86_64 CC="${cc:-gcc}" LOCALVERSION= KCFLAGS=-g M="$modules" modules >"$LOL_TMP/make.log" 2>&1 ||
+	cc=$(grep -ho 'gcc -B[^ ]*' "$tree/build/init/.main.o.cmd" | head -n 1)
+	make -C "$tree" O=build ARCH=x86_64 CC="${cc:-gcc}" LOCALVERSION= KCFLAGS=-g M="$modules" modules >"$LOL_TMP/make.log" 2>&1 ||
 		{ tail -n 5 "$LOL_TMP/make.log"; fail "the modules cannot be built"; }
 fi
 # gdb's copies: see docs/debugging.md about .data

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Backtraces on a kernel without debug information, by its own ORC tables: through the entries of system calls, exceptions and
+# interrupts, over the interrupt stack, down to the first frame and no further.
+# shellcheck disable=SC2016 # what stands in single quotes is for gdb
+# shellcheck source=tests/system/lib/gdb.sh
+. "$(dirname "$0")/lib/gdb.sh"
+
+for script in "$TESTS/../guest-kit/kernel/lol-gdb.py" "$(dirname "$LOL_GUEST")/../share/lol/guest-kit/kernel/lol-gdb.py"; do
+	[ ! -e "$script" ] || break
+done
+[ -e "$script" ] || skip "lol-gdb.py is not here"
+
+# A shell that faults, computes, starts programs and sleeps: the tick finds it in each, sooner or later.
+gdb_boot -i "$(shell_initrd)" -- sh -c 'while :; do sleep 0.1; i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; ls /dev >/dev/null; echo tick; done'
+wait_for_text 60 tick "$CONSOLE"
+in_gdb -ex "source $script" -ex 'python
+def stop_at(where, inside=None):
+    b = gdb.Breakpoint(where)
+    for i in range(3000):
+        gdb.execute("continue", to_string=True)
+        stack = gdb.execute("bt", to_string=True)
+        if inside is None or inside in stack:
+            break
+    b.delete()
+    names, frame = [], gdb.newest_frame()
+    while frame and frame.pc():
+        names.append(str(frame.name()))
+        frame = frame.older()
+    print("stack:", where, inside, ":", " ".join(names), "STOPPED" if "stopped" in stack or "?" in stack else ".")
+stop_at("hrtimer_nanosleep")
+stop_at("handle_mm_fault")
+stop_at("update_process_times", "default_idle")
+stop_at("update_process_times", "entry_SYSCALL_64")
+stop_at("process_one_work")
+' -ex 'detach'
+saw_like '^stack: hrtimer_nanosleep None : hrtimer_nanosleep common_nsleep .*do_syscall_64 entry_SYSCALL_64(_after_hwframe)? \.$'
+saw_like '^stack: handle_mm_fault None : handle_mm_fault .*exc_page_fault asm_exc_page_fault .*\.$'
+saw_like '^stack: update_process_times default_idle : update_process_times .*sysvec_apic_timer_interrupt asm_sysvec_apic_timer_interrupt .*default_idle .*do_idle cpu_startup_entry rest_init .*start_kernel x86_64_start_reservations x86_64_start_kernel secondary_startup_64(_no_verify)? \.$'
+saw_like '^stack: update_process_times entry_SYSCALL_64 : update_process_times .*sysvec_apic_timer_interrupt asm_sysvec_apic_timer_interrupt .*do_syscall_64 entry_SYSCALL_64(_after_hwframe)? \.$'
+saw_like '^stack: process_one_work None : process_one_work worker_thread kthread ret_from_fork .*\.$'
+saw_not STOPPED
+guest_ticks
+echo passed
