@@ -45,12 +45,18 @@ _lol_install()
 # (Documentation/arch/x86/orc-unwinder.rst in the kernel). The entry code in assembler has no other.
 def _orc_install():
     import struct
+    from collections import Counter
 
     import gdb
     from gdb.FrameDecorator import FrameDecorator
     from gdb.unwinder import Unwinder, register_unwinder
 
-    REG_PREV_SP, REG_DX, REG_DI, REG_BP, REG_SP, REG_R10, REG_R13, REG_BP_INDIRECT, REG_SP_INDIRECT = range(1, 10)
+    # How the tables number registers; that has changed, as have the kinds of frames. Nearly all entries are of calls and reckon from
+    # rsp, which tells the numberings apart.
+    REGISTERS = [
+        ["", "prev_sp", "rdx", "rdi", "rbp", "rsp", "r10", "r13", "*rbp", "*rsp"],
+        ["", "rax", "rdx", "rsp", "rbp", "rdi", "r10", "r13", "prev_sp", "*rsp", "*rbp"],
+    ]
     TYPE_UNDEFINED, TYPE_END, TYPE_CALL, TYPE_REGS, TYPE_PARTIAL = range(5)
     PT_REGS = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi".split()
     MASK = (1 << 64) - 1
@@ -84,6 +90,9 @@ def _orc_install():
             entries = memory.read_memory(address("__start_orc_unwind"), 6 * count).tobytes()
             if not count or not any(entries):
                 raise gdb.error("the tables are not there yet")
+            often = Counter(byte & 15 for byte in entries[4::6]).most_common(1)[0][0]
+            self.registers = next(r for r in REGISTERS if r[often] == "rsp")
+            self.old_types = Counter(byte & 7 for byte in entries[5::6]).most_common(1)[0][0] != TYPE_CALL  # before Linux 6.4
             self.tables = (start, [(start + 4 * i + ip) & MASK for i, ip in enumerate(ips)], entries)
 
         def find(self, pc):
@@ -96,7 +105,11 @@ def _orc_install():
             if i < 0 or i + 1 >= len(ips):
                 return None
             sp_offset, bp_offset, bits = struct.unpack_from("<hhH", entries, 6 * i)
-            return sp_offset, bp_offset, bits & 15, bits >> 4 & 15, bits >> 8 & 7
+            kind = bits >> 8 & 7
+            if self.old_types:
+                kind = TYPE_END if kind & 4 else TYPE_UNDEFINED if not bits & 15 else TYPE_CALL + kind
+            names = self.registers + [""] * 16
+            return sp_offset, bp_offset, names[bits & 15], names[bits >> 4 & 15], kind
 
         def __call__(self, frame):
             try:
@@ -120,7 +133,7 @@ def _orc_install():
             if kind == TYPE_UNDEFINED:
                 return None
             stacks = self.stacks.get((pc, sp), 0)
-            if not stacks and kind == TYPE_CALL and sp_reg != REG_SP_INDIRECT and gdb.find_pc_line(pc - 1).symtab is not None:
+            if not stacks and kind == TYPE_CALL and sp_reg != "*rsp" and gdb.find_pc_line(pc - 1).symtab is not None:
                 return None  # gdb knows more
             word_type = gdb.lookup_type("unsigned long")
             info = frame.create_unwind_info(FrameId(gdb.Value(sp + (stacks << 52)).cast(word_type), gdb.Value(pc).cast(word_type)))
@@ -137,23 +150,26 @@ def _orc_install():
                 save("rsp", sp)
                 save("rbp", bp)
                 return info
-            base = {REG_SP: sp, REG_BP: bp, REG_BP_INDIRECT: bp, REG_SP_INDIRECT: sp}
-            if sp_reg in base:
-                cfa = base[sp_reg] + (0 if sp_reg == REG_SP_INDIRECT else sp_offset)
-            elif sp_reg in (REG_R10, REG_R13, REG_DI, REG_DX):
-                cfa = value({REG_R10: "r10", REG_R13: "r13", REG_DI: "rdi", REG_DX: "rdx"}[sp_reg]) + sp_offset
-            else:
+            if sp_reg in ("rsp", "*rsp", "rbp", "*rbp"):
+                cfa = sp if sp_reg.endswith("rsp") else bp
+            elif sp_reg in ("", "prev_sp"):
                 return None
-            if sp_reg in (REG_BP_INDIRECT, REG_SP_INDIRECT):
-                cfa = self.word(cfa) + (sp_offset if sp_reg == REG_SP_INDIRECT else 0)
+            else:
+                cfa = value(sp_reg)
+            if sp_reg == "*rsp":
+                cfa = self.word(cfa) + sp_offset
+            else:
+                cfa += sp_offset
+                if sp_reg == "*rbp":
+                    cfa = self.word(cfa)
             if kind == TYPE_CALL:
                 ip = self.word(cfa - 8)
                 caller(ip, cfa)
                 save("rip", ip)
                 save("rsp", cfa)
-                if bp_reg == REG_PREV_SP:
+                if bp_reg == "prev_sp":
                     bp = self.word(cfa + bp_offset)
-                elif bp_reg == REG_BP:
+                elif bp_reg == "rbp":
                     bp = self.word(bp + bp_offset)
                 save("rbp", bp)
                 for name in ("rbx", "r12", "r13", "r14", "r15"):  # where they are saved, these tables do not say

@@ -36,9 +36,9 @@ stop_at("process_one_work")
 ' -ex 'detach'
 saw_like '^stack: hrtimer_nanosleep None : hrtimer_nanosleep common_nsleep .*do_syscall_64 entry_SYSCALL_64(_after_hwframe)? \.$'
 saw_like '^stack: handle_mm_fault None : handle_mm_fault .*exc_page_fault asm_exc_page_fault .*\.$'
-saw_like '^stack: update_process_times default_idle : update_process_times .*sysvec_apic_timer_interrupt asm_sysvec_apic_timer_interrupt .*default_idle .*do_idle cpu_startup_entry rest_init .*start_kernel x86_64_start_reservations x86_64_start_kernel secondary_startup_64(_no_verify)? \.$'
-saw_like '^stack: update_process_times entry_SYSCALL_64 : update_process_times .*sysvec_apic_timer_interrupt asm_sysvec_apic_timer_interrupt .*do_syscall_64 entry_SYSCALL_64(_after_hwframe)? \.$'
-saw_like '^stack: process_one_work None : process_one_work worker_thread kthread ret_from_fork .*\.$'
+saw_like '^stack: update_process_times default_idle : update_process_times .*sysvec_apic_timer_interrupt asm_sysvec_apic_timer_interrupt .*default_idle .*do_idle cpu_startup_entry rest_init .*start_kernel (x86_64_start_reservations x86_64_start_kernel )?secondary_startup_64(_no_verify)? \.$'
+saw_like '^stack: update_process_times entry_SYSCALL_64 : update_process_times .*sysvec_apic_timer_interrupt asm_sysvec_apic_timer_interrupt .*entry_SYSCALL_64(_after_hwframe)? \.$'
+saw_like '^stack: process_one_work None : process_one_work .*worker_thread kthread ret_from_fork .*\.$'
 saw_not STOPPED
 guest_ticks
 echo passed

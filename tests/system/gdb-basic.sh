@@ -20,7 +20,7 @@ saw '$1 = 0x10'
 saw "Linux-on-Linux"
 saw_like "[0-9]+ sites rewritten"
 saw_like "Breakpoint 1, (0x|[a-z_]+ \\()"
-saw_like "^#1 .* in x86_64_start_reservations"
+saw_like "^#1 .* in (x86_64_start_reservations|secondary_startup_64)"
 saw '$2 = 0x0'
 saw "first 0"
 saw_like "<default_idle(\\+[0-9]+)?>:[[:space:]]+(ds )*sti"

@@ -68,10 +68,10 @@ in_gdb_interrupted() {
 		-ex "target remote $GDB_SOCKET" "$@" "${GDB_FILE:-$LOL_KERNEL}" >"$GDB_OUT" 2>&1 </dev/null &
 	pid=$!
 	wait_for_text 60 "going on" "$GDB_OUT"
-	gdb=$(ps -o pid= --ppid "$pid")
+	gdb=$(ps -o pid= --ppid "$pid" | tr -d " ")
 	[ "$gdb" ] || gdb_fail "gdb is gone"
-	waits $gdb
-	kill -INT $gdb
+	waits "$gdb"
+	kill -INT "$gdb"
 	wait "$pid" || gdb_fail "gdb: status $?"
 }
 
