@@ -46,13 +46,15 @@ saw_not WRONG
 guest_ticks
 
 # A user program: breakpoints with conditions, its stack, watchpoints, from user code into the kernel by single steps.
+# The program's addresses are also the shell's: its breakpoints are set where it runs, in getppid, which nobody else calls by then.
 gdb_boot -i "$initrd" -- sh -c 'while :; do /t/stepped; sleep 0.5; echo tick; done'
+wait_for_text 60 tick "$CONSOLE"
 in_gdb -ex "add-symbol-file $LOL_TMP/root/t/stepped" -ex 'break __x64_sys_getppid' -ex 'continue' -ex 'delete' \
 	-ex 'tbreak main' -ex 'continue' -ex 'break leaf if x == 700' -ex 'continue' -ex 'bt' -ex 'p x' -ex 'monitor stats' -ex 'p/x $cs' -ex 'delete' \
 	-ex 'watch items[2].value if items[2].value > 1500' -ex 'continue' -ex 'p items[2].value' -ex 'delete' \
 	-ex 'hbreak middle' -ex 'continue' -ex 'p/x $pc == (long)middle' -ex 'delete' \
 	-ex 'tbreak __x64_sys_getppid' -ex 'continue' -ex 'bt 3' -ex 'watch *(long *)&jiffies_64' -ex 'continue' -ex 'delete' \
-	-ex 'python
+	-ex 'tbreak __x64_sys_getppid' -ex 'continue' -ex 'python
 n = 0
 gdb.execute("tbreak getppid")
 gdb.execute("continue", to_string=True)
