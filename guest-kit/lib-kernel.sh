@@ -441,7 +441,7 @@ finish_scripts() {
 }
 
 install_kernel() {
-	local name=$RELEASE${PLAIN:+-plain}${NO_AFTERBURNER:+-no-afterburner}${DEBUG:+-debug} to
+	local name=$RELEASE${PLAIN:+-plain}${NO_AFTERBURNER:+-no-afterburner}${DEBUG:+-debug}${LOCKDEP:+-lockdep} to
 	[ ${#FRAGMENTS[@]} = 0 ] || name+=-${ID:0:6}
 	to=${OUT:-$DATA/$name}
 	if [ -n "$OUT" ]; then
@@ -460,7 +460,7 @@ install_kernel() {
 		if [ -n "$PLAIN$NO_AFTERBURNER" ]; then
 			:
 		elif [ -n "$MAKE_DEFAULT" ] || [ ! -e "$DATA/default/vmlinux" ] ||
-			{ [ "$SOURCE" = "$DEFAULT_SOURCE" ] && [ -z "$DEBUG" ] && [ ${#FRAGMENTS[@]} = 0 ]; }; then
+			{ [ "$SOURCE" = "$DEFAULT_SOURCE" ] && [ -z "$DEBUG$LOCKDEP" ] && [ ${#FRAGMENTS[@]} = 0 ]; }; then
 			ln -sfn "$name" "$DATA/default.new"
 			mv -T "$DATA/default.new" "$DATA/default"
 		fi
@@ -469,7 +469,7 @@ install_kernel() {
 }
 
 parse_options() {
-	SOURCE=$DEFAULT_SOURCE JOBS=$(nproc) OUT='' MAKE_DEFAULT='' REFRESH='' KEEP='' VERBOSE='' DEBUG='' PLAIN='' NO_AFTERBURNER=''
+	SOURCE=$DEFAULT_SOURCE JOBS=$(nproc) OUT='' MAKE_DEFAULT='' REFRESH='' KEEP='' VERBOSE='' DEBUG='' LOCKDEP='' PLAIN='' NO_AFTERBURNER=''
 	FRAGMENTS=()
 	while [ $# -gt 0 ]; do
 		case $1 in
@@ -495,6 +495,7 @@ parse_options() {
 		--refresh) REFRESH=1 ;;
 		--keep) KEEP=1 ;;
 		--debug) DEBUG=1 ;;
+		--lockdep) LOCKDEP=1 ;;
 		--plain) PLAIN=1 ;;
 		--no-afterburner) NO_AFTERBURNER=1 ;;
 		-v | --verbose) VERBOSE=1 ;;
@@ -530,6 +531,7 @@ kernel_build() {
 	KIT_FRAGMENTS=("$KIT/kernel/config/base.config")
 	[ ! -e "$PATCHES/config" ] || KIT_FRAGMENTS+=("$PATCHES/config")
 	[ -z "$DEBUG" ] || KIT_FRAGMENTS+=("$KIT/kernel/config/debug.config")
+	[ -z "$LOCKDEP" ] || KIT_FRAGMENTS+=("$KIT/kernel/config/lockdep.config")
 	inputs=$(describe_inputs)
 	ID=$(sha256sum <<<"$inputs" | cut -c 1-16)
 	BUILD=$CACHE/kernels/$ID
