@@ -60,10 +60,12 @@ iproute2 command:ip
 procps command:pgrep
 python3-minimal command:python3
 rsync command:rsync
+strace command:strace
 '
 LONG_TEST_NEEDS='
 mmdebstrap command:mmdebstrap
 fakeroot command:fakeroot
+stress-ng command:stress-ng
 '
 
 # ---- users and directories ----
