@@ -6,10 +6,11 @@
 #   LOL_DEBUG_KERNEL    its vmlinux, with scripts/gdb and vmlinux-gdb.py beside it; otherwise the newest *-debug beside the default
 #   LOL_DEBUG_TREE      SRC of its build (make -C SRC O=build); otherwise what the build has kept in the cache
 #   LOL_DEBUG_MODULES   the modules, ready made
-# timeout: 600
+# timeout: 2400
 # shellcheck disable=SC2016 # what stands in single quotes is for gdb
 # shellcheck source=tests/system/lib/gdb.sh
 . "$(dirname "$0")/lib/gdb.sh"
+GDB_SECONDS=900 # reading so much debug information takes a while
 EXAMPLES=$TESTS/../examples/debugging
 [ -d "$EXAMPLES" ] || skip "the examples are not here"
 # shellcheck disable=SC2012 # by age
