@@ -66,6 +66,11 @@ LONG_TEST_NEEDS='
 mmdebstrap command:mmdebstrap
 fakeroot command:fakeroot
 stress-ng command:stress-ng
+qemu-system-x86 command:qemu-system-x86_64
+cpio command:cpio
+libcap-dev header:sys/capability.h
+libpopt-dev header:popt.h
+libnuma-dev header:numa.h
 '
 
 # ---- users and directories ----
