@@ -38,10 +38,15 @@ static size_t show(struct machine *m, const uint8_t *bytes, size_t n)
 	return n;
 }
 
+/*
+ * At most a ring of bytes: K can say that there are 4 GiB, or go on putting bytes in, and the loop has others to serve. What is
+ * left is seen when the loop comes round to the doorbell again.
+ */
 void console_drain(struct machine *m)
 {
 	uint8_t buf[4096];
 	bool any = false;
+	size_t left = KCTL_UART_RING;
 
 	if (!m->uart_tx.ring)
 		return;
@@ -51,7 +56,13 @@ void console_drain(struct machine *m)
 			n = sizeof(buf);
 		if (!n)
 			break;
-		n = byte_ring_peek(&m->uart_tx, buf, n);
+		if (!left) {
+			atomic_store(&m->ctl->uart_tx_bell, 1);
+			(void)!write(m->doorbell, &(uint64_t){1}, 8); /* no room: it rings already */
+			break;
+		}
+		n = byte_ring_peek(&m->uart_tx, buf, MIN(n, left));
+		left -= n;
 		done = show(m, buf, n);
 		byte_ring_consume(&m->uart_tx, (uint32_t)done);
 		remember(m, buf, done);
