@@ -76,3 +76,10 @@ tests_unit_test_gdb_LDADD = $(UNIT_LIBS)
 fuzz_programs += tests/fuzz/fuzz-gdb
 tests/fuzz/fuzz-gdb: $(lol_gdb_sources) tests/lib/gdb-fake.h
 EXTRA_DIST += tests/fuzz/fuzz-gdb.c tests/fuzz/gdb.dict
+
+# ---- the control page: all of lol-run but its beginning ----
+
+fuzz_programs += tests/fuzz/fuzz-kctl
+tests/fuzz/fuzz-kctl: $(lol_run_SOURCES)
+tests/fuzz/fuzz-kctl: FUZZ_LEFT_OUT = lol/main.c lol/machine.c
+tests/fuzz/fuzz-kctl: FUZZ_LIBS = $(LIBS) $(lol_run_LDADD) -lpthread

@@ -16,6 +16,8 @@
 #   fuzz_programs += tests/fuzz/fuzz-elf
 #   tests/fuzz/fuzz-elf: lol/elf.c lol/elf.h
 #   tests/fuzz/fuzz-elf: FUZZ_LIBS = -lelf
+#
+# Only one that includes lol/x.c, for what is static there, says so: tests/fuzz/fuzz-x: FUZZ_LEFT_OUT = lol/x.c
 
 TEST_EXTENSIONS = .sh
 SH_LOG_COMPILER = bash
@@ -53,12 +55,13 @@ EXTRA_DIST += tests/fuzz/fuzz-options.c tests/fuzz/options.dict
 
 FUZZ_FLAGS = -g -O1 -std=gnu17 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 FUZZ_LIBS =
+FUZZ_LEFT_OUT = # of the prerequisites: what the target includes itself
 FUZZ_SECONDS = 10
 
 tests/fuzz/fuzz-%: tests/fuzz/fuzz-%.c
 	@$(MKDIR_P) tests/fuzz
 	$(AM_V_GEN)$(FUZZ_CC) $(FUZZ_FLAGS) $(DEFAULT_INCLUDES) $(AM_CPPFLAGS) $(lol_paths_cppflags) \
-		-o $@ $(filter %.c,$^) $(FUZZ_LIBS)
+		-o $@ $(filter-out $(addprefix %,$(FUZZ_LEFT_OUT)),$(filter %.c,$^)) $(FUZZ_LIBS)
 
 if HAVE_FUZZER
 fuzz-programs: $(fuzz_programs)

@@ -24,3 +24,11 @@ endif
 tests_unit_test_sandbox_SOURCES = tests/unit/test-sandbox.c lol/cpu/ksandbox.c lol/mmu/usandbox.c lol/mmu/usandbox.h
 tests_unit_test_sandbox_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(SECCOMP_CFLAGS) -mfsgsbase
 tests_unit_test_sandbox_LDADD = $(UNIT_LIBS) $(SECCOMP_LIBS)
+
+# ---- fuzz targets ----
+
+fuzz_programs += tests/fuzz/fuzz-decode tests/fuzz/fuzz-ports tests/fuzz/fuzz-walk
+tests/fuzz/fuzz-decode: lol/cpu/decode.c lol/cpu/insn.h lol/cpu/k.h
+tests/fuzz/fuzz-decode: FUZZ_LIBS = $(ZYDIS_LIBS)
+tests/fuzz/fuzz-ports: lol/cpu/pic.c lol/devices/serial8250.c lol/devices/bus.c lol/devices/power.c lol/devices/rtc.c
+tests/fuzz/fuzz-walk: lol/mmu/walk.c lol/cpu/k.h
