@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Run-length encoding: a digit, '*', and how many more of it as a printable character. */
+#define RUN_MIN 3
+#define RUN_MAX 97
+
 static int digit(uint8_t c)
 {
 	return c >= '0' && c <= '9'   ? c - '0'
@@ -165,6 +169,43 @@ void gdb_packet_frame(struct gdb_out *out, const void *payload, size_t n)
 		plain = i + 1;
 	}
 	gdb_out_put(out, p + plain, n - plain);
+	gdb_out_format(out, "#%02x", sum);
+}
+
+void gdb_packet_frame_hex(struct gdb_out *out, const void *bytes, size_t n)
+{
+	static const char digits[] = "0123456789abcdef";
+	const uint8_t *p = bytes;
+	uint8_t text[512], sum = 0;
+	size_t len = 0;
+
+	gdb_out_put(out, "$", 1);
+	for (size_t i = 0, total = 2 * n; i < total;) {
+#define DIGIT(i) (p[(i) / 2] >> ((i) & 1 ? 0 : 4) & 15)
+		uint8_t digit = DIGIT(i);
+		size_t more = 0; /* of the same */
+		while (more < RUN_MAX && i + 1 + more < total && DIGIT(i + 1 + more) == digit)
+			more++;
+#undef DIGIT
+		if (more == 6 || more == 7) /* would be '#' and '$' */
+			more = 5;
+		if (more < RUN_MIN)
+			more = 0;
+		if (len + 3 > sizeof(text)) {
+			gdb_out_put(out, text, len);
+			len = 0;
+		}
+		size_t from = len;
+		text[len++] = (uint8_t)digits[digit];
+		if (more) {
+			text[len++] = '*';
+			text[len++] = (uint8_t)(29 + more);
+		}
+		for (; from < len; from++)
+			sum = (uint8_t)(sum + text[from]);
+		i += 1 + more;
+	}
+	gdb_out_put(out, text, len);
 	gdb_out_format(out, "#%02x", sum);
 }
 

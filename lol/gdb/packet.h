@@ -47,6 +47,9 @@ void gdb_out_hex(struct gdb_out *out, const void *bytes, size_t n);
 
 /* payload, framed: $...#cs with the four special bytes escaped. */
 void gdb_packet_frame(struct gdb_out *out, const void *payload, size_t n);
+/* n bytes as hexadecimal digits, framed, with runs of a digit shortened (GDB manual, E.1): what a client takes longest over is to read
+ * characters one by one. */
+void gdb_packet_frame_hex(struct gdb_out *out, const void *bytes, size_t n);
 
 /* Numbers in hexadecimal, most significant digit first. *p goes to the first byte that is none. False: no digit, or more than 64 bits. */
 bool gdb_number(const char **p, uint64_t *val);

@@ -8,11 +8,24 @@
 #include "gdb/regs.h"
 #include "gdb/session_int.h"
 
+static void send_last(struct gdb_session *s)
+{
+	gdb_out_put(&s->out, s->last.data, s->last.len);
+	s->out.failed |= s->last.failed;
+}
+
 void session_frame(struct gdb_session *s, const void *payload, size_t n)
 {
 	s->last.len = 0;
 	gdb_packet_frame(&s->last, payload, n);
-	gdb_out_put(&s->out, s->last.data, s->last.len);
+	send_last(s);
+}
+
+void session_reply_hex(struct gdb_session *s, const void *bytes, size_t n)
+{
+	s->last.len = 0;
+	gdb_packet_frame_hex(&s->last, bytes, n);
+	send_last(s);
 }
 
 void session_reply(struct gdb_session *s, const char *text)

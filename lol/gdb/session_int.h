@@ -9,6 +9,7 @@
 #define E_MEMORY "E0e"
 
 void session_frame(struct gdb_session *s, const void *payload, size_t n);
+void session_reply_hex(struct gdb_session *s, const void *bytes, size_t n);
 void session_reply(struct gdb_session *s, const char *text);
 void session_reply_out(struct gdb_session *s, struct gdb_out *o); /* frees o */
 

@@ -116,11 +116,11 @@ void session_read_memory(struct gdb_session *s, const char *p, bool binary)
 	if (binary) {
 		gdb_out_text(&o, "b");
 		gdb_out_put(&o, buf, len);
+		session_reply_out(s, &o);
 	} else {
-		gdb_out_hex(&o, buf, len);
+		session_reply_hex(s, buf, len);
 	}
 	free(buf);
-	session_reply_out(s, &o);
 }
 
 void session_write_memory(struct gdb_session *s, const char *p, bool binary)

@@ -174,6 +174,14 @@ static void memory(void **state)
 	answers("m10,3", "012324");
 	answers("Qqemu.PhyMemMode:2", "E16");
 	answers("Qqemu.PhyMemMode:0", "OK");
+	/* Runs of a digit: at most 98, and never so many that their number would be a '#' or '$'. */
+	memset(fake.memory + 0x100, 0, 60);
+	answers("m10100,3c", "0*~0*2");
+	memcpy(fake.memory + 0x100, "\x11\x11\x11\x11\x22\x22\x22\x23\x33\x34\x44\x45", 12);
+	answers("m10100,4", "1*\"11");
+	answers("m10104,4", "2*\"23");
+	answers("m10107,2", "2333");
+	answers("m10108,4", "3334* 5");
 }
 
 static void points(void **state)
