@@ -12,23 +12,23 @@ for tool in qemu-system-x86_64 python3 gcc make flex bison cpio busybox; do
 	command -v "$tool" >/dev/null || skip "no $tool here"
 done
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/lol
-LOL_TMP=$cache/conformance # a guest's files can be read by whoever runs it
-{ mkdir -p "$LOL_TMP" && chmod 755 "$LOL_TMP"; } || fail "$LOL_TMP: cannot be made"
+kept=$cache/conformance
+{ mkdir -p "$kept" && chmod 755 "$kept"; } || fail "$kept: cannot be made" # lol-run started by root is somebody else
 if [ -z "${LOL_KERNEL_SOURCE:-}" ]; then
 	deb=$(find "$cache/deb" -name 'linux-source-6.12_*_all.deb' 2>/dev/null | sort -V | tail -n 1)
 	[ "$deb" ] || skip "no source of the guest kernel in $cache/deb; give LOL_KERNEL_SOURCE"
-	LOL_KERNEL_SOURCE=$LOL_TMP/$(basename "$deb" _all.deb)
+	LOL_KERNEL_SOURCE=$kept/$(basename "$deb" _all.deb)
 	if [ ! -d "$LOL_KERNEL_SOURCE" ]; then
-		rm -rf "$LOL_TMP"/{new,src,headers,*.done}
-		mkdir "$LOL_TMP/new"
+		rm -rf "$kept"/{new,src,headers,*.done}
+		mkdir "$kept/new"
 		dpkg-deb --fsys-tarfile "$deb" | tar -xO ./usr/src/linux-source-6.12.tar.xz |
-			tar -xJ --strip-components=1 --exclude='*/drivers/*/*' --exclude='*/sound/*/*' --exclude='*/Documentation/*/*' -C "$LOL_TMP/new" ||
+			tar -xJ --strip-components=1 --exclude='*/drivers/*/*' --exclude='*/sound/*/*' --exclude='*/Documentation/*/*' -C "$kept/new" ||
 			fail "$deb: cannot be unpacked"
-		mv "$LOL_TMP/new" "$LOL_KERNEL_SOURCE"
+		mv "$kept/new" "$LOL_KERNEL_SOURCE"
 	fi
 fi
 export LOL_KERNEL_SOURCE
-"$TESTS/conformance/run" --cpus "${LOL_CONFORMANCE_CPUS:-1,2,4}" --minutes 170 ${LOL_CONFORMANCE_DOCUMENT:+--document "$LOL_CONFORMANCE_DOCUMENT"}
+LOL_TMP=$kept "$TESTS/conformance/run" --cpus "${LOL_CONFORMANCE_CPUS:-1,2,4}" --minutes 170 ${LOL_CONFORMANCE_DOCUMENT:+--document "$LOL_CONFORMANCE_DOCUMENT"}
 case $? in
 0) echo passed ;;
 3) fail "not finished; the same test goes on" ;;
