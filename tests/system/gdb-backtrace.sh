@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
 # Backtraces on a kernel without debug information, by its own ORC tables: through the entries of system calls, exceptions and
-# interrupts, over the interrupt stack, down to the first frame and no further.
+# interrupts, over the interrupt stack, down to the first frame and no further; and of a guest that has panicked.
 # shellcheck disable=SC2016 # what stands in single quotes is for gdb
 # shellcheck source=tests/system/lib/gdb.sh
 . "$(dirname "$0")/lib/gdb.sh"
@@ -41,4 +41,16 @@ saw_like '^stack: update_process_times entry_SYSCALL_64 : update_process_times .
 saw_like '^stack: process_one_work None : process_one_work .*worker_thread kthread ret_from_fork .*\.$'
 saw_not STOPPED
 guest_ticks
+
+# A guest that has panicked and is held: the vCPU that did, and the one that was stopped by it.
+gdb_boot -c 2 --panic=hold -i "$(shell_initrd)" -- sh -c 'echo c >/proc/sysrq-trigger; sleep 600'
+wait_for_text 100 "is held" "$ERRORS"
+in_gdb -ex "source $script" -ex 'thread apply all bt' -ex 'detach'
+saw_like '^#[0-9]+ .* panic \('
+saw_like '^#[0-9]+ .* sysrq_handle_crash \('
+saw_like '^#[0-9]+ .* entry_SYSCALL_64(_after_hwframe)? \('
+saw_like '^#[0-9]+ .* asm_sysvec_[a-z]+ \('
+saw_not "stopped:"
+in_gdb -ex 'monitor quit'
+guest_ends 126
 echo passed
