@@ -13,6 +13,7 @@
  * Both CPUs are chosen by the monitor (lol/stats.c); without two of them nobody spins. With several vCPUs K spins
  * while there are two host CPUs for each of those that are not halted.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <sched.h>
@@ -158,6 +159,9 @@ static bool end_it(struct uproc *u)
 	return false;
 }
 
+/* How many waits that end early stand for one that does not. */
+#define NOISE_PER_LOOK 2000
+
 /* Wait until it is K's turn; ops: operations that the U has to do first. False: the U is dead. */
 static bool wait_turn(struct vcpu *v, struct uproc *u, uint32_t cmd, unsigned ops)
 {
@@ -166,21 +170,28 @@ static bool wait_turn(struct vcpu *v, struct uproc *u, uint32_t cmd, unsigned op
 
 	if (!spins || !spin(s, ops)) {
 		uint64_t start = rdtsc();
-		for (unsigned looks = 0; !over(s); looks++) {
+		unsigned looks = 0, noise = 0;
+		while (!over(s)) {
 			/* The stub alone never takes that long; guest code may have made it sleep on another bell. */
 			if (looks > 2 && (!(cmd & UCMD_RESUME) || atomic_load(&s->u_sleeps))) {
 				s->slot = u->slot;
 				sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
 			}
-			if (!(cmd & UCMD_RESUME) && looks > 50)
+			if (!(cmd & UCMD_RESUME) && looks > 300)
 				end_it(u);
 			STAT(k_sleeps);
 			v->handoff.sleeps++;
 			atomic_store(&s->k_sleeps, 1);
 			/* The time-out only matters when guest code scribbles over k_sleeps. */
 			struct timespec ts = {0, 100000000};
-			if (!over(s))
-				sys6(SYS_futex, (long)&s->turn, FUTEX_WAIT, TURN_U, (long)&ts, 0, 0);
+			/*
+			 * Patience is counted in full time-outs: signals to K end a wait too, on a busy machine many of them before
+			 * the U has had its turn. Wake-ups without end are guest code's.
+			 */
+			if (!over(s) && sys6(SYS_futex, (long)&s->turn, FUTEX_WAIT, TURN_U, (long)&ts, 0, 0) == -ETIMEDOUT)
+				looks++;
+			else if (++noise % NOISE_PER_LOOK == 0)
+				looks++;
 		}
 		atomic_store_explicit(&s->k_sleeps, 0, memory_order_relaxed);
 		if (kctl->spin_us)
@@ -224,13 +235,17 @@ static void wake(struct vcpu *v, struct uproc *u)
 /* Has u taken its last word, to ring a bell? Guest code that holds it up forever loses its process. */
 static bool handed_off(struct vcpu *v, struct uproc *u)
 {
-	uint64_t limit = rdtsc() + tsc_khz * 2000;
+	/* K's own time counts, as the U's chance to run is about the same: not while K is stopped, or others have its CPU. */
+	uint64_t last = rdtsc(), looked = 0;
 
 	while (atomic_load(&u->s->turn) == TURN_U && !atomic_load(&u->s->dead)) {
 		__builtin_ia32_pause();
 		if (v->handoff.home || !kctl->spin_us)
 			sys3(SYS_sched_yield, 0, 0, 0); /* it may need this CPU */
-		if (rdtsc() > limit) {
+		uint64_t now = rdtsc();
+		looked += MIN(now - last, us(1000));
+		last = now;
+		if (looked > us(2000000)) {
 			sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
 			break;
 		}
@@ -264,10 +279,10 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 	uint64_t token = 0;
 	unsigned ops = u->queued;
 
-	if (!u->alive)
+	if (!u->alive || (u->handing_off && !handed_off(v, u))) {
+		u->queued = 0; /* nobody is left to do it, and whoever queues counts on room after a flush */
 		return false;
-	if (u->handing_off && !handed_off(v, u))
-		return false;
+	}
 	if (!v->handoff.home && kctl->spin_us && no_room()) {
 		v->handoff.home_until = rdtsc() + v->handoff.backoff;
 		move(v, true);

@@ -280,4 +280,6 @@ void trap_init(void)
 	sigaddset(&sa.sa_mask, SIGALRM);
 	sigaction(SIGUSR1, &sa, NULL);
 	sigaction(SIGALRM, &sa, NULL);
+	/* A U can die at any time, and K writes to its pipe before it hears of that. */
+	signal(SIGPIPE, SIG_IGN);
 }
