@@ -301,13 +301,9 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 	if (ok && cmd & UCMD_BATCH && *(volatile uint64_t *)&s->batch_done != token)
 		return end_it(u);
 	if (cmd & UCMD_BATCH && s->batch_err) {
-		/* The host refused a mapping: too many, or no memory. Begin again from nothing. */
+		/* The host refused a change: too many mappings, or no memory. Not dropped here: our callers walk its record. */
 		s->batch_err = 0;
-		u->resync = false;
-		if (u->maps) {
-			STAT(u_evicted);
-			umap_drop(v, u);
-		}
+		u->broken = true;
 	}
 	return ok;
 }

@@ -407,6 +407,10 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		bool step = false;
 		if (v->fpu_in && v->fpu_in != u)
 			fpu_save(v);
+		if (u->broken) {
+			STAT(u_evicted);
+			umap_drop(v, u);
+		}
 		if (u->resync || u->ninval || u->stale_copies)
 			umap_sync(v, u);
 		if (!u->maps)
@@ -418,7 +422,7 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			debug_user_event(v, false, true);
 			break;
 		}
-		if (v->step.user_break)
+		if (v->step.user_break || u->broken)
 			continue;
 		atomic_store_explicit(&u->s->kick, 0, memory_order_relaxed); /* published with the turn */
 		atomic_store_explicit(&v->in_user, u, memory_order_relaxed); /* for signals of this thread, and other vCPUs' kicks */
@@ -451,7 +455,7 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			debug_user_event(v, false, true);
 			break;
 		}
-		if (u->s->why == WHY_KICKED) {
+		if (u->s->why == WHY_KICKED || u->s->why == WHY_DONE) { /* done: with a batch that failed, guest code has not run */
 			u->fs_base = v->fs_base; /* these it has loaded */
 			u->gs_base = gs.user;
 			if (step)

@@ -411,6 +411,10 @@ stub_touch:
 	xor	%r9d, %r9d
 stub_batch_end:
 	mov	US(US_CMD), %ebp
+	/* What the host has refused may have been to take a page away: guest code must not run on with it. */
+	cmpl	$0, US(US_BATCH_ERR)
+	je	after_batch
+	and	$~UCMD_RESUME, %ebp
 
 after_batch:
 	lea	(us_base + USHARE_XAREA)(%rip), %rdi

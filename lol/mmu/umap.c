@@ -143,7 +143,10 @@ void umap_drop(struct vcpu *v, struct uproc *u)
 		queue_munmap(v, u, UPATCH_BASE, K_USER_END - UPATCH_BASE);
 	u->maps = 0;
 	u->window = false;
+	u->broken = false;
 	flush_batch(v, u);
+	if (u->broken) /* it still has what no record knows of */
+		sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
 }
 
 /* What the host mapping of a present 4 KiB translation may allow. D must be set by a fault, so a clean page is not writable. */

@@ -35,6 +35,7 @@ struct uproc {
 	struct ushare *s;
 	struct ubatch_op batch[USHARE_BATCH_MAX];
 	unsigned queued;  /* operations in the batch */
+	bool broken;      /* the host has refused one: what it has mapped is not what the record says */
 	int pipe;         /* through which it goes */
 	uint64_t token[32]; /* random, one for each batch; those from ntokens on are used up */
 	unsigned ntokens;

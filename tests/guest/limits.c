@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Programs that take all they can get: more mappings than a process of the host can have, more processes than there is room for. */
+#include "guest-test.h"
+
+#include <sys/utsname.h>
+
+/* Half of the memory that is free now, at most 480 MiB, in pages. */
+static size_t half_of_memory(void)
+{
+	size_t free_pages = (size_t)sysconf(_SC_AVPHYS_PAGES) / 2;
+	return free_pages < 120000 ? free_pages : 120000;
+}
+
+/* Every second page: none of them continues its neighbour. A host process has 65530 mappings. */
+TEST_LIMIT(scattered_pages, 240)
+{
+	size_t n = half_of_memory();
+	uint64_t *p =
+		mmap(NULL, n * 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	CHECK(p != MAP_FAILED);
+	madvise(p, n * 2 * PAGE, MADV_NOHUGEPAGE);
+	for (int round = 1; round <= 2; round++) {
+		for (size_t i = 0; i < n; i++)
+			p[i * 1024] += i + 1;
+		for (size_t i = n; i-- > 0;)
+			CHECK_EQ(p[i * 1024], (i + 1) * (size_t)round);
+	}
+	for (size_t i = 0; i < n; i += 1000)
+		CHECK_EQ(p[i * 1024 + 512], 0);
+	munmap(p, n * 2 * PAGE);
+}
+
+static void write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		SKIP("this needs root");
+	close(fd);
+}
+
+static volatile int faults;
+static void on_fault(int sig, siginfo_t *si, void *context)
+{
+	(void)sig;
+	(void)context;
+	faults++;
+	mprotect((void *)((uintptr_t)si->si_addr & ~(PAGE - 1)), PAGE, PROT_READ | PROT_WRITE);
+}
+
+/* As many mappings of the guest's as it allows, each next to one of other rights. */
+TEST_LIMIT(alternating_rights, 240)
+{
+	size_t n = 80000;
+	struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+
+	if (half_of_memory() * 2 < n + 20000)
+		SKIP("too little memory");
+	write_text("/proc/sys/vm/max_map_count", "200000");
+	sigaction(SIGSEGV, &sa, NULL);
+	uint8_t *p = mmap(NULL, n * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(p != MAP_FAILED);
+	for (size_t i = 0; i < n; i++)
+		p[i * PAGE] = (uint8_t)(i * 7);
+	for (size_t i = 0; i < n; i += 2)
+		CHECK(mprotect(p + i * PAGE, PAGE, PROT_READ) == 0);
+	for (size_t i = 0; i < n; i++)
+		CHECK_EQ(p[i * PAGE], (uint8_t)(i * 7));
+	for (size_t i = 0; i < n; i += 100) {
+		p[i * PAGE] = 1;
+		CHECK_EQ(faults, (int)(i / 100 + 1));
+	}
+	write_text("/proc/sys/vm/max_map_count", "65530");
+}
+
+static int bomb(void *arg)
+{
+	(void)arg;
+	for (;;)
+		fork();
+	return 0;
+}
+
+/* In a PID namespace of its own, which ends it; afterwards there is room again. */
+TEST_LIMIT(fork_bomb, 240)
+{
+	static uint8_t stack[65536] __attribute__((aligned(16)));
+	pid_t pid;
+
+	struct utsname name;
+	if (geteuid() || uname(&name) || !strstr(name.release, "-lol"))
+		SKIP("only in a guest, as root");
+	pid = clone(bomb, stack + sizeof(stack), CLONE_NEWPID | SIGCHLD, NULL);
+	if (pid < 0)
+		SKIP("no PID namespaces");
+	write_text("/proc/self/oom_score_adj", "-1000");
+	sleep_ms(4000);
+	CHECK(kill(pid, SIGKILL) == 0);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+	for (int i = 0; i < 200; i++) {
+		int status;
+		pid_t child = fork();
+		CHECK(child >= 0);
+		if (child == 0)
+			_exit(7);
+		CHECK(waitpid(child, &status, 0) == child);
+		CHECK_EQ(WEXITSTATUS(status), 7);
+	}
+}
+
+/* Timers as fast as they go, on every CPU; other work goes on. */
+TEST_LIMIT(flood_of_timers, 120)
+{
+	struct timespec start, now_;
+	volatile uint64_t work = 0;
+
+	for (int i = 0; i < 50; i++) {
+		timer_t t;
+		struct sigevent se = {.sigev_notify = SIGEV_NONE};
+		struct itimerspec its = {{0, 20000}, {0, 20000}};
+		CHECK(timer_create(CLOCK_MONOTONIC, &se, &t) == 0);
+		CHECK(timer_settime(t, 0, &its, NULL) == 0);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		for (int i = 0; i < 1000; i++)
+			work++;
+		clock_gettime(CLOCK_MONOTONIC, &now_);
+	} while (now_.tv_sec - start.tv_sec < 2);
+	CHECK(work > 1000);
+}
+
+int main(int argc, char **argv)
+{
+	return run_tests(argc, argv);
+}
