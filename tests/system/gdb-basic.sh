@@ -39,6 +39,7 @@ guest_ticks
 
 # Ctrl-C in guest user code and in the idle loop, attached over and over; what the guest computes stays right.
 gdb_boot -i "$(shell_initrd)" -- sh -c 'while :; do i=0 n=0; while [ $i -lt 20000 ]; do i=$((i+1)) n=$((n+i)); done; echo "tick $n"; done'
+wait_for_text 100 tick "$CONSOLE"
 in_gdb_interrupted -ex 'echo going on\n' -ex 'continue' -ex 'info registers cs' -ex 'monitor info registers' -ex 'echo still there\n' \
 	-ex 'detach'
 saw "SIGINT"
@@ -53,7 +54,8 @@ saw_like "^rip +0x"
 guest_ticks
 [ "$(grep -a tick "$CONSOLE" | head -n -1 | sort -u)" = "tick 200010000" ] || fail "the guest counts wrong"
 
-gdb_boot -i "$(shell_initrd)" -- sh -c 'sleep 3; echo tick; while :; do sleep 3; echo tick; done'
+gdb_boot -i "$(shell_initrd)" -- sh -c 'while :; do echo tick; sleep 3; done'
+wait_for_text 100 tick "$CONSOLE"
 in_gdb_interrupted -ex 'echo going on\n' -ex 'continue' -ex 'bt' -ex 'detach'
 saw "SIGINT"
 saw_like "^#0 .*default_idle"

@@ -90,6 +90,7 @@ assert ask(s, b"D") == b"OK"
 print("all served")
 END
 gdb_boot -i "$(shell_initrd)" -- sh -c 'while :; do sleep 0.3; echo tick; done'
+wait_for_text 100 tick "$CONSOLE" # early in the boot low addresses are mapped
 GDB_OUT=$LOL_TMP/clients.out
 timeout -k 10 120 gdb -nx -batch -x "$LOL_TMP/clients.py" >"$GDB_OUT" 2>&1 </dev/null || gdb_fail "clients"
 saw "all served"

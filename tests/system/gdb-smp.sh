@@ -9,6 +9,7 @@
 gdb_boot -c 2 -i "$(shell_initrd)" -- sh -c '
 taskset 1 sh -c "while :; do echo a >/dev/null; done" & taskset 2 sh -c "while :; do echo b >/dev/null; done" &
 while :; do sleep 0.3; echo tick; done'
+wait_for_text 100 tick "$CONSOLE"
 in_gdb -ex 'info threads' -ex 'python
 hits = {}
 def stop(event):
