@@ -172,8 +172,11 @@ static bool wait_turn(struct vcpu *v, struct uproc *u, uint32_t cmd, unsigned op
 		uint64_t start = rdtsc();
 		unsigned looks = 0, noise = 0;
 		while (!over(s)) {
-			/* The stub alone never takes that long; guest code may have made it sleep on another bell. */
-			if (looks > 2 && (!(cmd & UCMD_RESUME) || atomic_load(&s->u_sleeps))) {
+			/*
+			 * The stub alone never takes that long; guest code may have made it sleep on another bell. A process that
+			 * begins (no command) has not set up what a kick needs.
+			 */
+			if (looks > 2 && cmd && (!(cmd & UCMD_RESUME) || atomic_load(&s->u_sleeps))) {
 				s->slot = u->slot;
 				sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
 			}
