@@ -42,6 +42,8 @@ static void write_cr3(struct vcpu *v, uint64_t val)
 	bool keep = (val >> 63) && (v->cr4 & 1u << 17);
 	uint64_t old = v->cr3;
 
+	if (!keep || ((old ^ val) & PTE_ADDR))
+		user_park(v, true);
 	v->cr3 = val & ~(1ull << 63);
 	if (!keep)
 		upool_flush(v, val);
@@ -58,6 +60,7 @@ static void write_cr4(struct vcpu *v, uint64_t val)
 	v->cr4 = val;
 	if (changed & (1u << 7 | 1u << 4 | 1u << 17 | 1u << 20)) { /* PGE, PSE, PCIDE, SMEP: the whole TLB */
 		k_flush_all();
+		user_park(v, false);
 		upool_flush_everything(v);
 		utlb_flush(v);
 	}
@@ -98,6 +101,7 @@ static void invlpg(struct vcpu *v, gva_t va)
 	if (k_is_kernel(va))
 		k_flush_page(va);
 	if (va < K_USER_END) { /* image addresses are user addresses in a process */
+		user_park(v, false);
 		upool_invlpg(v, va);
 		utlb_flush_page(v, va);
 	}
@@ -484,6 +488,7 @@ void emulate(struct vcpu *v, struct gregs *g, const struct insn *in)
 		break;
 	case OP_INVPCID: /* masked in CPUID; a superset of what it asks */
 		k_flush_all();
+		user_park(v, false);
 		upool_flush_everything(v);
 		utlb_flush(v);
 		break;

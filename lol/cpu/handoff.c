@@ -34,6 +34,8 @@
 #define COMPETITOR_SHIFT 2  /* K was kept waiting for more than a quarter of the time */
 #define BACKOFF_MIN_US 20000
 #define BACKOFF_MAX_US 500000
+#define KILL_TRIES 200000   /* of 0.2 ms and more */
+#define STUB_NS 500000000   /* of CPU time: the stub alone never takes that long */
 
 static uint64_t us(uint64_t n)
 {
@@ -136,6 +138,12 @@ static bool over(struct ushare *s)
 	return atomic_load_explicit(&s->turn, memory_order_acquire) != TURN_U;
 }
 
+/* The zygote says so, and gives K the turn; K may just have given it away. */
+static bool dead(struct ushare *s)
+{
+	return atomic_load_explicit(&s->dead, memory_order_relaxed);
+}
+
 /* Spin until it is K's turn, or for the bound. The first looks come without a pause, which costs 30 to 60 ns. */
 static bool spin(struct ushare *s, unsigned ops)
 {
@@ -151,16 +159,37 @@ static bool spin(struct ushare *s, unsigned ops)
 	return false;
 }
 
+/* Kill the process of a U; when this returns it runs no more: the zygote has buried it. */
+void user_kill(struct uproc *u)
+{
+	uint32_t never = 0;
+
+	sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
+	for (unsigned i = 0; sys6(SYS_pidfd_send_signal, u->pidfd, 0, 0, 0, 0, 0) != -ESRCH; i++) {
+		struct timespec ts = {0, 200000};
+		sys6(SYS_futex, (long)&never, FUTEX_WAIT_PRIVATE, 0, (long)&ts, 0, 0);
+		if (i > KILL_TRIES)
+			k_stop(KSTOP_BUG, "a process of guest user code does not die; is the host out of CPU time?");
+	}
+	u->loose = false;
+}
+
+/* CPU time of a U's process. Time that passes says nothing: the host may be busy, the VM stopped. (clock_gettime(2), clocks of processes.) */
+static uint64_t ran_ns(const struct uproc *u)
+{
+	struct timespec ts = {0};
+
+	sys3(SYS_clock_gettime, (long)((~(unsigned)u->pid << 3) | 2), (long)&ts, 0);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 /* The process of guest code that does not play by the rules. */
 static bool end_it(struct uproc *u)
 {
 	STAT(u_ended);
-	sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
+	user_kill(u);
 	return false;
 }
-
-/* How many waits that end early stand for one that does not. */
-#define NOISE_PER_LOOK 2000
 
 /* Wait until it is K's turn; ops: operations that the U has to do first. False: the U is dead. */
 static bool wait_turn(struct vcpu *v, struct uproc *u, uint32_t cmd, unsigned ops)
@@ -169,32 +198,25 @@ static bool wait_turn(struct vcpu *v, struct uproc *u, uint32_t cmd, unsigned op
 	bool spins = kctl->spin_us && !v->handoff.home;
 
 	if (!spins || !spin(s, ops)) {
-		uint64_t start = rdtsc();
-		unsigned looks = 0, noise = 0;
-		while (!over(s)) {
-			/*
-			 * The stub alone never takes that long; guest code may have made it sleep on another bell. A process that
-			 * begins (no command) has not set up what a kick needs.
-			 */
-			if (looks > 2 && cmd && (!(cmd & UCMD_RESUME) || atomic_load(&s->u_sleeps))) {
+		uint64_t start = rdtsc(), ran = 0;
+		for (unsigned looks = 0; !over(s) && !dead(s); looks++) {
+			/* Guest code may have scribbled over what the stub's wait goes by. A process that begins (no command) takes no kick. */
+			bool stub_only = cmd && !(cmd & UCMD_RESUME);
+			if (looks > 2 && cmd && (stub_only || atomic_load(&s->u_sleeps))) {
 				s->slot = u->slot;
 				sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
 			}
-			if (!(cmd & UCMD_RESUME) && looks > 300)
+			if (stub_only && looks == 2)
+				ran = ran_ns(u);
+			if (stub_only && looks > 2 && ran_ns(u) > ran + STUB_NS)
 				end_it(u);
 			STAT(k_sleeps);
 			v->handoff.sleeps++;
 			atomic_store(&s->k_sleeps, 1);
 			/* The time-out only matters when guest code scribbles over k_sleeps. */
 			struct timespec ts = {0, 100000000};
-			/*
-			 * Patience is counted in full time-outs: signals to K end a wait too, on a busy machine many of them before
-			 * the U has had its turn. Wake-ups without end are guest code's.
-			 */
-			if (!over(s) && sys6(SYS_futex, (long)&s->turn, FUTEX_WAIT, TURN_U, (long)&ts, 0, 0) == -ETIMEDOUT)
-				looks++;
-			else if (++noise % NOISE_PER_LOOK == 0)
-				looks++;
+			if (!over(s))
+				sys6(SYS_futex, (long)&s->turn, FUTEX_WAIT, TURN_U, (long)&ts, 0, 0);
 		}
 		atomic_store_explicit(&s->k_sleeps, 0, memory_order_relaxed);
 		if (kctl->spin_us)
@@ -202,7 +224,7 @@ static bool wait_turn(struct vcpu *v, struct uproc *u, uint32_t cmd, unsigned op
 	} else {
 		review(v, false);
 	}
-	return !atomic_load_explicit(&s->dead, memory_order_relaxed);
+	return !dead(s);
 }
 
 /*
@@ -238,38 +260,44 @@ static void wake(struct vcpu *v, struct uproc *u)
 /* Has u taken its last word, to ring a bell? Guest code that holds it up forever loses its process. */
 static bool handed_off(struct vcpu *v, struct uproc *u)
 {
-	/* K's own time counts, as the U's chance to run is about the same: not while K is stopped, or others have its CPU. */
-	uint64_t last = rdtsc(), looked = 0;
+	uint64_t look_at = rdtsc() + tsc_khz * 100, ran = 0;
 
-	while (atomic_load(&u->s->turn) == TURN_U && !atomic_load(&u->s->dead)) {
+	while (!over(u->s) && !dead(u->s)) {
 		__builtin_ia32_pause();
 		if (v->handoff.home || !kctl->spin_us)
 			sys3(SYS_sched_yield, 0, 0, 0); /* it may need this CPU */
-		uint64_t now = rdtsc();
-		looked += MIN(now - last, us(1000));
-		last = now;
-		if (looked > us(2000000)) {
-			sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
-			break;
+		if (rdtsc() > look_at) {
+			uint64_t now = ran_ns(u);
+			if (!ran)
+				ran = now;
+			if (now > ran + STUB_NS)
+				return end_it(u);
+			look_at = rdtsc() + tsc_khz * 100;
+			sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
 		}
 	}
 	u->handing_off = false;
-	return !atomic_load(&u->s->dead) && atomic_load(&u->s->turn) != TURN_U;
+	return !dead(u->s) && over(u->s);
 }
 
 /*
  * Guest code can say that it waits and run on. It then sees the slice, but not the pipe, which only the stub can read; and
  * it cannot say that it has run a batch, as the token comes with it.
  */
-static bool send_batch(struct uproc *u, uint64_t *token)
+static uint64_t new_token(struct uproc *u)
 {
-	STAT_ADD(u_batch_ops, u->queued);
 	if (!u->ntokens) {
 		if (sys3(SYS_getrandom, u->token, sizeof(u->token), 0) != sizeof(u->token))
 			k_bug("getrandom failed");
 		u->ntokens = ARRAY_LEN(u->token);
 	}
-	*token = u->token[--u->ntokens] | 1; /* not 0 */
+	return u->token[--u->ntokens] >> 1 | 1; /* not 0, and an eventfd has room for it */
+}
+
+static bool send_batch(struct uproc *u, uint64_t *token)
+{
+	STAT_ADD(u_batch_ops, u->queued);
+	*token = new_token(u);
 	u->batch[u->queued++] = (struct ubatch_op){.nr = UBATCH_DONE, .arg = {*token}};
 	long n = u->queued * sizeof(u->batch[0]);
 	u->queued = 0;
@@ -282,7 +310,7 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 	uint64_t token = 0;
 	unsigned ops = u->queued;
 
-	if (!u->alive || (u->handing_off && !handed_off(v, u))) {
+	if (!u->alive || dead(s) || (u->handing_off && !handed_off(v, u))) {
 		u->queued = 0; /* nobody is left to do it, and whoever queues counts on room after a flush */
 		return false;
 	}
@@ -295,6 +323,8 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 		s->spin = looks;
 	if (cmd & UCMD_BATCH && !send_batch(u, &token))
 		return end_it(u);
+	if (cmd & UCMD_RESUME)
+		u->loose = true;
 	s->cmd = cmd;
 	atomic_store(&s->turn, TURN_U); /* a full fence before the look at u_sleeps */
 	if (v->last_u != u || atomic_load(&s->u_sleeps))
@@ -309,4 +339,43 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 		u->broken = true;
 	}
 	return ok;
+}
+
+/*
+ * Is the thread of u asleep at its bell? Nobody but it can sleep there (usandbox.c), but any guest program may ring. So it is
+ * set aside, to a word of our own: as long as it sleeps there it is K who writes the turn. It goes back to its bell with
+ * K's turn in its slice, and so behind a wake-up runs no further than the stub's wait.
+ */
+static bool asleep(struct vcpu *v, struct uproc *u)
+{
+	static uint32_t aside[MAX_VCPUS];
+	_Atomic uint32_t *bell = upool_bell(u->slot);
+	uint32_t *ours = &aside[v->id];
+
+	if (!atomic_load_explicit(&u->s->u_sleeps, memory_order_relaxed) ||
+	    sys6(SYS_futex, (long)bell, FUTEX_CMP_REQUEUE, 0, 1, (long)ours, atomic_load(bell)) != 1)
+		return false;
+	atomic_store(&u->s->turn, TURN_K);
+	sys6(SYS_futex, (long)ours, FUTEX_CMP_REQUEUE, 0, 1, (long)bell, 0);
+	return true;
+}
+
+void user_park(struct vcpu *v, bool leaving)
+{
+	struct uproc *u = v->last_u;
+
+	if (!u || !u->loose || !u->alive)
+		return;
+	STAT(u_parks);
+	/* Behind a change of address space the guest saves vector registers: one round trip for both. */
+	uint32_t cmd = UCMD_PARK | (leaving ? fpu_save_cmd(v, u) : 0);
+	if (!asleep(v, u)) {
+		uint64_t token = new_token(u);
+		if (sys3(SYS_write, u->tokens, &token, sizeof(token)) != sizeof(token) || !user_run(v, u, cmd) ||
+		    *(volatile uint64_t *)&u->s->token != token)
+			end_it(u);
+		else if (cmd & UCMD_XSAVE)
+			u->fpu_saved = true;
+	}
+	u->loose = false;
 }

@@ -390,5 +390,10 @@ struct uproc *upool_get(struct vcpu *v, gpa_t root);
 void upool_flush(struct vcpu *v, gpa_t root); /* CR3 written without the no-flush bit */
 void upool_flush_everything(struct vcpu *v);  /* all address spaces (CR4) */
 void upool_invlpg(struct vcpu *v, gva_t va);
+/*
+ * Before the guest kernel may take it for granted that translations are gone (CR3, CR4, invlpg): see that the last U's thread
+ * waits in its stub and will, until it is entered again, or end its process. handoff.c.
+ */
+void user_park(struct vcpu *v, bool leaving); /* leaving: another address space comes next */
 
 #endif

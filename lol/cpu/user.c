@@ -34,6 +34,15 @@ static uint8_t *xarea(struct uproc *u)
 	return (uint8_t *)u->s + USHARE_XAREA;
 }
 
+uint32_t fpu_save_cmd(struct vcpu *v, struct uproc *u)
+{
+	if (v->fpu_in != u || u->fpu_saved)
+		return 0;
+	STAT(fpu_save);
+	u->s->xmask = xcr0_allowed();
+	return UCMD_XSAVE | (xstate_inuse_known() ? UCMD_XINUSE : 0);
+}
+
 const uint8_t *fpu_image(struct vcpu *v)
 {
 	struct uproc *u = v->fpu_in;
@@ -41,9 +50,7 @@ const uint8_t *fpu_image(struct vcpu *v)
 	if (!u)
 		return v->stage;
 	if (!u->fpu_saved) {
-		STAT(fpu_save);
-		u->s->xmask = xcr0_allowed();
-		u->fpu_saved = user_run(v, u, UCMD_XSAVE | (xstate_inuse_known() ? UCMD_XINUSE : 0));
+		u->fpu_saved = user_run(v, u, fpu_save_cmd(v, u));
 		if (!u->fpu_saved) { /* dead */
 			v->fpu_in = NULL;
 			return v->stage;

@@ -402,7 +402,7 @@ stub_touch:
 
 8:	mov	%rdi, US(US_BATCH_DONE) /* K's token: nobody else has seen it */
 6:	lea	(us_base + USHARE_BATCH)(%rip), %rdi
-	mov	$(USHARE_BATCH_MAX * 8), %ecx
+	mov	$(USHARE_BATCH_MAX * 8), %ecx /* all of it: a kick may have begun the loop again when the first ones were wiped */
 	xor	%eax, %eax
 	rep stosq
 	xor	%edx, %edx
@@ -438,6 +438,17 @@ after_batch:
 	xrstor64 (%rdi)
 2:	test	$UCMD_RESUME, %ebp
 	jnz	stub_resume
+	test	$UCMD_PARK, %ebp
+	jz	stub_done
+	xor	%eax, %eax /* read */
+	mov	$U_FD_TOKEN, %edi
+	lea	US(US_TOKEN), %rsi
+	mov	$8, %edx
+	syscall
+	.globl stub_sys_token
+stub_sys_token:
+/* From here on, whoever has come here and however, it goes to the wait and nowhere else: K takes the token for that. */
+stub_done:
 	mov	$WHY_DONE, %r14d
 	jmp	stub_post
 stub_kicked:
@@ -531,5 +542,5 @@ stub_end:
 	.balign 8
 	.globl stub_table
 stub_table:
-	.quad	stub_handler, stub_restorer, stub_start, stub_sys_batch, stub_sys_wait, stub_sys_wake, stub_sys_ring, stub_sys_yield, stub_sys_read
+	.quad	stub_handler, stub_restorer, stub_start, stub_sys_batch, stub_sys_wait, stub_sys_wake, stub_sys_ring, stub_sys_yield, stub_sys_read, stub_sys_token
 	.section .note.GNU-stack, "", @progbits

@@ -79,14 +79,14 @@ void shnode_free(struct shnode *n)
 	k_unlock(&nodes_lock);
 }
 
-/* Ask the zygote for a process; the answer carries its pidfd and the pipe for its batches. */
+/* Ask the zygote for a process; the answer carries its pidfd, the pipe for its batches, the eventfd for its tokens. */
 static bool ask_zygote(struct uproc *u)
 {
 	struct u_request r = {.slot = u->slot, .cpu = kctl->u_cpu[u->vcpu]};
 	struct zygote_msg m;
 	struct iovec in = {&m, sizeof(m)};
 	union {
-		char buf[CMSG_SPACE(2 * sizeof(int))];
+		char buf[CMSG_SPACE(3 * sizeof(int))];
 		struct cmsghdr align;
 	} c;
 	struct msghdr mh = {.msg_iov = &in, .msg_iovlen = 1, .msg_control = c.buf, .msg_controllen = sizeof(c.buf)};
@@ -100,10 +100,12 @@ static bool ask_zygote(struct uproc *u)
 		n = sys3(SYS_recvmsg, FD_ZYGOTE, &mh, MSG_CMSG_CLOEXEC);
 	while (n == -EINTR);
 	struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
-	if (n != sizeof(m) || m.what != ZYG_U || m.err || !cm || cm->cmsg_type != SCM_RIGHTS || cm->cmsg_len != CMSG_LEN(2 * sizeof(int)))
+	if (n != sizeof(m) || m.what != ZYG_U || m.err || !cm || cm->cmsg_type != SCM_RIGHTS || cm->cmsg_len != CMSG_LEN(3 * sizeof(int)))
 		return false;
+	u->pid = m.status;
 	u->pidfd = ((int *)CMSG_DATA(cm))[0];
 	u->pipe = ((int *)CMSG_DATA(cm))[1];
+	u->tokens = ((int *)CMSG_DATA(cm))[2];
 	return true;
 }
 
@@ -138,13 +140,13 @@ static bool start(struct vcpu *v, struct uproc *u)
 
 static void bury(struct vcpu *v, struct uproc *u)
 {
-	/* Only its slice says that it is dead, and guest code can write that. */
-	sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
+	user_kill(u); /* only its slice says that it is dead, and guest code can write that */
 	u->alive = false;
 	u->maps = 0;
 	umap_drop(v, u);
 	sys3(SYS_close, u->pidfd, 0, 0);
 	sys3(SYS_close, u->pipe, 0, 0);
+	sys3(SYS_close, u->tokens, 0, 0);
 }
 
 static struct uproc *oldest(unsigned vcpu)

@@ -31,18 +31,20 @@ struct uproc {
 	gpa_t root;       /* CR3 without PCID; 0: not bound */
 	unsigned slot;    /* slice of the ushare memfd */
 	unsigned vcpu;
-	int pidfd;
+	int pid, pidfd;
 	struct ushare *s;
 	struct ubatch_op batch[USHARE_BATCH_MAX];
 	unsigned queued;  /* operations in the batch */
 	bool broken;      /* the host has refused one: what it has mapped is not what the record says */
 	int pipe;         /* through which it goes */
-	uint64_t token[32]; /* random, one for each batch; those from ntokens on are used up */
+	int tokens;       /* eventfd: a token for UCMD_PARK */
+	uint64_t token[32]; /* random, one for each batch and each UCMD_PARK; those from ntokens on are used up */
 	unsigned ntokens;
 	uint32_t secret[8];
 	uint16_t seg[4];  /* ds es fs gs that its thread has */
 	uint64_t fs_base, gs_base; /* likewise */
 	bool alive;
+	bool loose;       /* guest code has run and could still run, with what is mapped: see user_park() */
 	bool fpu_saved;   /* its vector registers are what its slice's XSAVE area has: no guest code has run since */
 	bool handing_off; /* has been told to ring another's bell, may not have done so yet */
 	bool stepping;    /* guest code single-steps: no rewritten copies */
@@ -81,6 +83,9 @@ bool uhot_spend(gpa_t gpa);   /* is it worth being mapped in advance, once more?
 /* handoff.c: give U its turn with these commands, wait for it. False: the U is dead. */
 /* With UCMD_BATCH the queued operations are sent first. */
 bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd);
+void user_kill(struct uproc *u);
+/* user.c: what u has to be told so that its slice has the guest's vector registers; 0: it has them, or they are elsewhere. */
+uint32_t fpu_save_cmd(struct vcpu *v, struct uproc *u);
 
 /* upool.c */
 struct uproc *upool_by_slot(unsigned slot);

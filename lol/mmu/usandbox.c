@@ -9,6 +9,7 @@
  *    bits that the kernel ignores (mmap: upper halves of prot, flags and fd;
  *    munmap: arguments 3 and 4; mprotect: arguments 4 and 5);
  *  - at stub_sys_read: read of the pipe that batches come through, into the batch's place;
+ *  - at stub_sys_token: read of the eventfd that tokens come through, into the token's place;
  *  - at stub_sys_wait, stub_sys_wake, stub_sys_ring: futex wait on a bell, wake on the own turn word, wake on a bell;
  *  - at stub_sys_yield: sched_yield.
  *
@@ -82,16 +83,33 @@ static void secret_pair(struct emit *e, unsigned arg, uint64_t lo_hi)
 	demand_word(e, ARG_HI(arg), (uint32_t)(lo_hi >> 32));
 }
 
-unsigned usandbox_filter(struct sock_filter *f, const uint64_t secret[4])
+/* At ip: read of this descriptor to this place in the slice. */
+static void read_block(struct emit *e, uint64_t ip, uint32_t fd, uint64_t offset, uint32_t len)
+{
+	load(e, IP_LO);
+	op(e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (uint32_t)ip);
+	unsigned other = e->n - 1;
+
+	demand_word(e, offsetof(struct seccomp_data, nr), SYS_read);
+	demand_word(e, ARG_LO(0), fd);
+	demand_word(e, ARG_LO(1), (uint32_t)(USHARE_BASE + offset));
+	demand_word(e, ARG_HI(1), (uint32_t)((USHARE_BASE + offset) >> 32));
+	demand_word(e, ARG_LO(2), len);
+	demand_word(e, ARG_HI(2), 0);
+	allow(e);
+	e->f[other].jf = (uint8_t)(e->n - other - 1);
+}
+
+unsigned usandbox_filter(struct sock_filter *f, unsigned slot, const uint64_t secret[4])
 {
 	struct emit e = {f, 0};
 	uint64_t batch = stub_table[STUB_SYS_BATCH];
 	const struct {
-		uint64_t ip, page;
-		uint32_t op;
-	} futex[] = {{stub_table[STUB_SYS_WAIT], UBELLS_BASE, FUTEX_WAIT},
-		     {stub_table[STUB_SYS_WAKE], USHARE_BASE, FUTEX_WAKE},
-		     {stub_table[STUB_SYS_RING], UBELLS_BASE, FUTEX_WAKE}};
+		uint64_t ip, word;
+		uint32_t mask, op;
+	} futex[] = {{stub_table[STUB_SYS_WAIT], UBELLS_BASE + 4 * slot, ~0u, FUTEX_WAIT},
+		     {stub_table[STUB_SYS_WAKE], USHARE_BASE, ~4095u, FUTEX_WAKE},
+		     {stub_table[STUB_SYS_RING], UBELLS_BASE, ~4095u, FUTEX_WAKE}};
 
 	demand_word(&e, offsetof(struct seccomp_data, arch), AUDIT_ARCH_X86_64);
 	demand_word(&e, IP_LO + 4, (uint32_t)(batch >> 32)); /* all of the stub has the same upper half */
@@ -126,19 +144,10 @@ unsigned usandbox_filter(struct sock_filter *f, const uint64_t secret[4])
 	op(&e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
 	e.f[not_batch].jf = (uint8_t)(e.n - not_batch - 1);
 
-	load(&e, IP_LO);
-	op(&e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (uint32_t)stub_table[STUB_SYS_READ]);
-	unsigned not_read = e.n - 1;
-	demand_word(&e, offsetof(struct seccomp_data, nr), SYS_read);
-	demand_word(&e, ARG_LO(0), U_FD_BATCH);
-	demand_word(&e, ARG_LO(1), (uint32_t)(USHARE_BASE + USHARE_BATCH));
-	demand_word(&e, ARG_HI(1), (uint32_t)((uint64_t)(USHARE_BASE + USHARE_BATCH) >> 32));
-	demand_word(&e, ARG_LO(2), USHARE_BATCH_MAX * 64);
-	demand_word(&e, ARG_HI(2), 0);
-	allow(&e);
-	e.f[not_read].jf = (uint8_t)(e.n - not_read - 1);
+	read_block(&e, stub_table[STUB_SYS_TOKEN], U_FD_TOKEN, US_TOKEN, 8);
+	read_block(&e, stub_table[STUB_SYS_READ], U_FD_BATCH, USHARE_BATCH, USHARE_BATCH_MAX * 64);
 
-	/* Sleep on a bell, wake K, ring a bell: futex words in the slice's first page and in the page of bells. */
+	/* Sleep on the own bell, wake K, ring a bell: futex words in the slice's first page and in the page of bells. */
 	for (unsigned i = 0; i < ARRAY_LEN(futex); i++) {
 		load(&e, IP_LO);
 		op(&e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (uint32_t)futex[i].ip);
@@ -146,8 +155,8 @@ unsigned usandbox_filter(struct sock_filter *f, const uint64_t secret[4])
 		demand_word(&e, offsetof(struct seccomp_data, nr), SYS_futex);
 		demand_word(&e, ARG_HI(0), (uint32_t)((uint64_t)USHARE_BASE >> 32));
 		load(&e, ARG_LO(0));
-		op(&e, BPF_ALU | BPF_AND | BPF_K, 0, 0, 0xfffff000);
-		demand(&e, (uint32_t)futex[i].page);
+		op(&e, BPF_ALU | BPF_AND | BPF_K, 0, 0, futex[i].mask);
+		demand(&e, (uint32_t)futex[i].word);
 		demand_word(&e, ARG_LO(1), futex[i].op);
 		allow(&e);
 		e.f[other].jf = (uint8_t)(e.n - other - 1);

@@ -31,6 +31,7 @@
 #define UBELLS_OFFSET (MAX_U * USHARE_SIZE) /* in the memfd */
 
 #define U_FD_BATCH 0 /* a pipe from K: the batches */
+#define U_FD_TOKEN 1 /* an eventfd: a token, for UCMD_PARK */
 #define U_FD_RAM 3
 #define U_FD_PMEM 11 /* and U_PMEM_MAX - 1 behind it */
 #define U_PMEM_MAX 4
@@ -64,6 +65,7 @@
 #define UCMD_SEGS 128   /* with BASES: load ds, es, fs, gs */
 #define UCMD_XINUSE 256 /* with XSAVE: only what is not in its initial state */
 #define UCMD_HANDOFF 32 /* alone: make room for another U of this CPU; nothing is reported */
+#define UCMD_PARK 1024  /* without RESUME: read the token, to show that the thread waits */
 #define UCMD_RING 512   /* with HANDOFF: that U sleeps, ring its bell */
 
 #define U_SIG_KICK 10 /* SIGUSR1 */
@@ -97,6 +99,7 @@
 #define US_FSBASE 296
 #define US_GSBASE 304
 #define US_CALL_ADDR 312
+#define US_TOKEN 320
 
 /* index in regs[]: the order of the host's gregset_t, so that the handler copies in one go */
 #define UR_R8 0
@@ -152,6 +155,7 @@ struct ushare {
 	uint64_t xmask;            /* [K] features for XSAVE/XRSTOR */
 	uint64_t fsbase, gsbase;   /* [K] and [U] */
 	uint64_t call_addr;        /* [U] what the host says about a trapped system call's place */
+	uint64_t token;            /* [U] the last one that it has read, see UCMD_PARK */
 };
 
 struct ubatch_op {
@@ -177,10 +181,11 @@ _Static_assert(offsetof(struct ushare, xmask) == US_XMASK, "layout");
 _Static_assert(offsetof(struct ushare, fsbase) == US_FSBASE, "layout");
 _Static_assert(offsetof(struct ushare, gsbase) == US_GSBASE, "layout");
 _Static_assert(offsetof(struct ushare, call_addr) == US_CALL_ADDR, "layout");
+_Static_assert(offsetof(struct ushare, token) == US_TOKEN, "layout");
 _Static_assert(MAX_U * 4 <= 4096, "one page of bells");
 
 /* Addresses in the stub, for the zygote: see stub.S. */
-enum { STUB_HANDLER, STUB_RESTORER, STUB_START, STUB_SYS_BATCH, STUB_SYS_WAIT, STUB_SYS_WAKE, STUB_SYS_RING, STUB_SYS_YIELD, STUB_SYS_READ };
+enum { STUB_HANDLER, STUB_RESTORER, STUB_START, STUB_SYS_BATCH, STUB_SYS_WAIT, STUB_SYS_WAKE, STUB_SYS_RING, STUB_SYS_YIELD, STUB_SYS_READ, STUB_SYS_TOKEN };
 extern const uint64_t stub_table[];
 
 /* A request to the zygote over FD_ZYGOTE (K to zygote), answered by one byte 0 and a pidfd. */

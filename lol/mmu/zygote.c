@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -39,7 +40,7 @@ static void tell_fds(int sock, const struct zygote_msg *m, const int *fds, unsig
 {
 	struct iovec iov = {(void *)m, sizeof(*m)};
 	union {
-		char buf[CMSG_SPACE(2 * sizeof(int))];
+		char buf[CMSG_SPACE(3 * sizeof(int))];
 		struct cmsghdr align;
 	} c = {0};
 	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -78,7 +79,7 @@ struct ksigaction {
 #define SA_RESTORER_ 0x04000000ul
 
 /* In the child: become U number r->slot.  Never returns. */
-static void become_u(const struct u_request *r, pid_t zygote_pid, int batch_pipe)
+static void become_u(const struct u_request *r, pid_t zygote_pid, int batch_pipe, int tokens)
 {
 	static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, U_SIG_KICK};
 
@@ -108,19 +109,19 @@ static void become_u(const struct u_request *r, pid_t zygote_pid, int batch_pipe
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	_Static_assert(U_FD_RAM == FD_RAM && U_FD_PMEM == FD_PMEM && U_PMEM_MAX == RAM_PMEM_MAX, "fd");
-	if (dup2(batch_pipe, U_FD_BATCH) < 0)
+	if (dup2(batch_pipe, U_FD_BATCH) < 0 || dup2(tokens, U_FD_TOKEN) < 0)
 		_exit(5);
 	for (int fd = FD_RAM + 1; fd < FD_PMEM; fd++)
 		close(fd);
 	if (close_range(FD_PMEM + RAM_PMEM_MAX, ~0u, 0) < 0)
 		for (int fd = FD_PMEM + RAM_PMEM_MAX; fd < 64; fd++)
 			close(fd);
-	_Static_assert(U_FD_BATCH == 0, "fd");
-	for (int fd = 1; fd < FD_RAM; fd++)
+	_Static_assert(U_FD_BATCH == 0 && U_FD_TOKEN == 1, "fd");
+	for (int fd = 2; fd < FD_RAM; fd++)
 		close(fd);
 	struct sock_fprog *prog = (void *)(USHARE_BASE + USHARE_XAREA);
 	prog->filter = (void *)(prog + 1);
-	prog->len = (unsigned short)usandbox_filter(prog->filter, r->secret);
+	prog->len = (unsigned short)usandbox_filter(prog->filter, r->slot, r->secret);
 	((void (*)(void))stub_table[STUB_START])();
 }
 
@@ -143,30 +144,33 @@ static void serve_request(void)
 		tell(FD_ZYGOTE, &m, -1);
 		return;
 	}
-	int batch[2];
-	if (pipe2(batch, O_CLOEXEC | O_NONBLOCK) < 0) {
-		m.err = errno;
-		tell(FD_ZYGOTE, &m, -1);
-		return;
-	}
-	pid_t pid = fork();
+	int batch[2] = {-1, -1}, tokens = -1;
+	pid_t pid = -1;
+	if (pipe2(batch, O_CLOEXEC | O_NONBLOCK) == 0 && (tokens = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) >= 0)
+		pid = fork();
 	if (pid == 0)
-		become_u(&r, self, batch[0]);
+		become_u(&r, self, batch[0], tokens);
+	m.err = errno;
 	explicit_bzero(&r.secret, sizeof(r.secret));
-	close(batch[0]);
+	if (batch[0] >= 0)
+		close(batch[0]);
 	if (pid < 0) {
-		m.err = errno;
 		tell(FD_ZYGOTE, &m, -1);
-		close(batch[1]);
+		if (batch[1] >= 0)
+			close(batch[1]);
+		if (tokens >= 0)
+			close(tokens);
 		return;
 	}
 	u_pid[r.slot] = pid;
-	int fd = pidfd_of(pid), fds[2] = {fd, batch[1]};
+	int fd = pidfd_of(pid), fds[3] = {fd, batch[1], tokens};
 	m.err = fd < 0 ? errno : 0;
-	tell_fds(FD_ZYGOTE, &m, fds, fd >= 0 ? 2 : 0);
+	m.status = pid; /* K is in the same PID namespace */
+	tell_fds(FD_ZYGOTE, &m, fds, fd >= 0 ? 3 : 0);
 	if (fd >= 0)
 		close(fd);
 	close(batch[1]);
+	close(tokens);
 }
 
 static void u_died(unsigned slot)

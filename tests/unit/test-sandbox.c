@@ -27,6 +27,7 @@
 #include "mmu/usandbox.h"
 
 #define NUMBERS 600 /* 6.18 has numbers up to 470 */
+#define SLOT 5 /* of the U whose filter is tried */
 
 /* ---- K ---- */
 
@@ -77,7 +78,8 @@ static int in_k(long nr, long a, long b, long c, long d, long e, long f, bool co
 
 /* Those that only LoL's own arguments open are tried with others below. */
 static const int k_plain[] = {SYS_munmap,   SYS_mprotect, SYS_futex,  SYS_timer_settime, SYS_rt_sigreturn, SYS_pidfd_send_signal, SYS_close,
-			      SYS_getrandom, SYS_exit_group, SYS_exit, SYS_getpid,	   SYS_sched_yield,  SYS_restart_syscall};
+			      SYS_getrandom, SYS_exit_group, SYS_exit, SYS_getpid,	   SYS_sched_yield,  SYS_restart_syscall,
+			      SYS_clock_gettime};
 
 static bool on_list(int nr)
 {
@@ -143,7 +145,7 @@ static void k_refuses_other_arguments(void **state)
 
 /* As in stub.S: all in one page of code. */
 #define IP(n) (USTUB_BASE + 0x100 + 0x40 * (n))
-const uint64_t stub_table[] = {IP(0), IP(1), IP(2), IP(3), IP(4), IP(5), IP(6), IP(7), IP(8)};
+const uint64_t stub_table[] = {IP(0), IP(1), IP(2), IP(3), IP(4), IP(5), IP(6), IP(7), IP(8), IP(9)};
 static const uint64_t secret[4] = {0x1111222233334444, 0x5555666677778888, 0x9999aaaabbbbcccc, 0xddddeeeeffff0123};
 static struct sock_filter filter[USANDBOX_MAX];
 static unsigned filter_length;
@@ -280,22 +282,25 @@ static void u_refuses_every_other_number(void **state)
 	}
 }
 
-static void u_reads_its_pipe_only(void **state)
+static void u_reads_what_k_sends_it_only(void **state)
 {
 	(void)state;
-	const uint64_t right[6] = {U_FD_BATCH, USHARE_BASE + USHARE_BATCH, USHARE_BATCH_MAX * 64};
+	static const struct {
+		int place;
+		uint64_t args[6];
+	} right[] = {{STUB_SYS_READ, {U_FD_BATCH, USHARE_BASE + USHARE_BATCH, USHARE_BATCH_MAX * 64}}, {STUB_SYS_TOKEN, {U_FD_TOKEN, USHARE_BASE + US_TOKEN, 8}}};
 	uint64_t args[6];
 
-	assert_true(try_u(stub_table[STUB_SYS_READ], SYS_read, right, AUDIT_ARCH_X86_64));
-	for (unsigned place = 0; place < ARRAY_LEN(stub_table); place++)
-		if (place != STUB_SYS_READ)
-			assert_false(try_u(stub_table[place], SYS_read, right, AUDIT_ARCH_X86_64));
-	for (unsigned bit = 0; bit < 192; bit++) {
-		if (bit >= 32 && bit < 64) /* the host takes 32 bits of a descriptor */
-			continue;
-		memcpy(args, right, sizeof(args));
-		args[bit / 64] ^= 1ull << bit % 64;
-		assert_false(try_u(stub_table[STUB_SYS_READ], SYS_read, args, AUDIT_ARCH_X86_64));
+	for (unsigned i = 0; i < ARRAY_LEN(right); i++) {
+		for (int place = 0; place < (int)ARRAY_LEN(stub_table); place++)
+			assert_int_equal(try_u(stub_table[place], SYS_read, right[i].args, AUDIT_ARCH_X86_64), place == right[i].place);
+		for (unsigned bit = 0; bit < 192; bit++) {
+			if (bit >= 32 && bit < 64) /* the host takes 32 bits of a descriptor */
+				continue;
+			memcpy(args, right[i].args, sizeof(args));
+			args[bit / 64] ^= 1ull << bit % 64;
+			assert_false(try_u(stub_table[right[i].place], SYS_read, args, AUDIT_ARCH_X86_64));
+		}
 	}
 }
 
@@ -304,18 +309,20 @@ static void u_futex_is_for_turns_and_bells(void **state)
 	(void)state;
 	static const struct {
 		int place;
-		uint64_t page;
+		uint64_t word;
+		bool alone; /* this word, not all of its page */
 		uint32_t op;
-	} right[] = {{STUB_SYS_WAIT, UBELLS_BASE, FUTEX_WAIT}, {STUB_SYS_WAKE, USHARE_BASE, FUTEX_WAKE}, {STUB_SYS_RING, UBELLS_BASE, FUTEX_WAKE}};
+	} right[] = {{STUB_SYS_WAIT, UBELLS_BASE + 4 * SLOT, true, FUTEX_WAIT}, {STUB_SYS_WAKE, USHARE_BASE, false, FUTEX_WAKE}, {STUB_SYS_RING, UBELLS_BASE, false, FUTEX_WAKE}};
 
 	for (unsigned i = 0; i < ARRAY_LEN(right); i++) {
 		for (uint32_t op = 0; op < 512; op++) {
-			uint64_t args[6] = {right[i].page, op, 1};
+			uint64_t args[6] = {right[i].word, op, 1};
 			assert_int_equal(try_u(stub_table[right[i].place], SYS_futex, args, AUDIT_ARCH_X86_64), op == right[i].op);
 		}
-		for (uint64_t page = USHARE_BASE - 0x10000; page < UBELLS_BASE + 0x10000; page += 0x1000) {
-			uint64_t args[6] = {page, right[i].op, 1};
-			assert_int_equal(try_u(stub_table[right[i].place], SYS_futex, args, AUDIT_ARCH_X86_64), page == right[i].page);
+		for (uint64_t word = USHARE_BASE - 0x10000; word < UBELLS_BASE + 0x10000; word += 4) {
+			uint64_t args[6] = {word, right[i].op, 1};
+			bool good = right[i].alone ? word == right[i].word : (word & ~4095ull) == right[i].word;
+			assert_int_equal(try_u(stub_table[right[i].place], SYS_futex, args, AUDIT_ARCH_X86_64), good);
 			args[0] |= 1ull << 32;
 			assert_false(try_u(stub_table[right[i].place], SYS_futex, args, AUDIT_ARCH_X86_64));
 		}
@@ -325,7 +332,7 @@ static void u_futex_is_for_turns_and_bells(void **state)
 static int make_filter(void **state)
 {
 	(void)state;
-	filter_length = usandbox_filter(filter, secret);
+	filter_length = usandbox_filter(filter, SLOT, secret);
 	assert_true(filter_length > 0 && filter_length <= USANDBOX_MAX);
 	return 0;
 }
@@ -338,7 +345,7 @@ int main(void)
 		cmocka_unit_test(k_refuses_other_arguments),
 		cmocka_unit_test_setup(u_mapping_calls_need_the_secret, make_filter),
 		cmocka_unit_test_setup(u_refuses_every_other_number, make_filter),
-		cmocka_unit_test_setup(u_reads_its_pipe_only, make_filter),
+		cmocka_unit_test_setup(u_reads_what_k_sends_it_only, make_filter),
 		cmocka_unit_test_setup(u_futex_is_for_turns_and_bells, make_filter),
 	};
 
