@@ -64,20 +64,6 @@ static bool worth_mounting(const char *type, const char *path)
 	return false;
 }
 
-static void unescape(char *s)
-{
-	char *out = s;
-
-	for (; *s; s++)
-		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
-			*out++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 3;
-		} else {
-			*out++ = *s;
-		}
-	*out = 0;
-}
-
 /* Does the user's own work lie below path? */
 static bool is_wanted_most(const char *path)
 {
@@ -101,7 +87,7 @@ static unsigned find_submounts(const char *dir, char *found[SUBMOUNTS_MAX])
 		char *dash = strstr(line, " - ");
 		struct stat st;
 		if (dash && sscanf(line, "%*s %*s %*s %*s %ms", &where) == 1 && sscanf(dash, " - %ms", &type) == 1) {
-			unescape(where);
+			share_unescape(where);
 			const char *rest = below(dir, where);
 			bool most = is_wanted_most(where);
 			if (rest && rest[0] && rest[1] && worth_mounting(type, where) && stat(where, &st) == 0 &&

@@ -94,7 +94,7 @@ static bool is_kernels_own(const char *type)
 }
 
 /* "\040" of mountinfo is a space. */
-static void unescape(char *s)
+void share_unescape(char *s)
 {
 	char *out = s;
 
@@ -122,7 +122,7 @@ static bool cover_kernels_own(const char *place)
 			ok = false;
 			break;
 		}
-		unescape(where);
+		share_unescape(where);
 		if (!strncmp(where, place, len) && (where[len] == '/' || !where[len]) && is_kernels_own(type) &&
 		    mount("none", where, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV, "size=4k,mode=555"))
 			ok = errno == ENOENT || errno == ENOTDIR; /* covered with the one above it */

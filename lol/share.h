@@ -19,4 +19,7 @@ struct share_server {
 int share_start(struct share_server *s, const char *dir, bool ro, struct lol_error *err);
 void share_stop(struct share_server *s);
 
+/* A path of /proc/self/mountinfo, in place: white space and backslashes stand there as three octal digits (proc_pid_mountinfo(5)). */
+void share_unescape(char *s);
+
 #endif
