@@ -55,10 +55,11 @@ expect_not "KERNEL COMPLAINS"
 smp 4 sh -c '
 	cd /sys/devices/system/cpu
 	for c in 0 1 2 3; do
-		taskset $((1 << c)) sh -c "i=0; while [ ! -e /tmp/stop ]; do i=\$((i + 1)); done; echo computed \$((i > 0))" &
-		taskset $((1 << c)) sh -c "i=0; while [ ! -e /tmp/stop ]; do (:); i=\$((i + 1)); done; echo forked \$((i > 0))" &
-		taskset $((1 << c)) sh -c "i=0; while [ ! -e /tmp/stop ]; do usleep 1000; i=\$((i + 1)); done; echo slept \$((i > 0))" &
+		taskset $((1 << c)) sh -c "echo >>/tmp/on; i=0; while [ ! -e /tmp/stop ]; do i=\$((i + 1)); done; echo computed \$((i > 0))" &
+		taskset $((1 << c)) sh -c "echo >>/tmp/on; i=0; while [ ! -e /tmp/stop ]; do (:); i=\$((i + 1)); done; echo forked \$((i > 0))" &
+		taskset $((1 << c)) sh -c "echo >>/tmp/on; i=0; while [ ! -e /tmp/stop ]; do usleep 1000; i=\$((i + 1)); done; echo slept \$((i > 0))" &
 	done
+	while [ $(wc -l </tmp/on) -lt 12 ]; do usleep 10000; done # each on its CPU before one is taken away
 	for i in 1 2 3; do
 		for c in 1 2 3; do echo 0 >cpu$c/online; done
 		echo "alone $(nproc)"
