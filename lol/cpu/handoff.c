@@ -159,15 +159,20 @@ static bool spin(struct ushare *s, unsigned ops)
 	return false;
 }
 
+void user_nap(long ns)
+{
+	uint32_t never = 0;
+	struct timespec ts = {0, ns};
+
+	sys6(SYS_futex, (long)&never, FUTEX_WAIT_PRIVATE, 0, (long)&ts, 0, 0);
+}
+
 /* Kill the process of a U; when this returns it runs no more: the zygote has buried it. */
 void user_kill(struct uproc *u)
 {
-	uint32_t never = 0;
-
 	sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
 	for (unsigned i = 0; sys6(SYS_pidfd_send_signal, u->pidfd, 0, 0, 0, 0, 0) != -ESRCH; i++) {
-		struct timespec ts = {0, 200000};
-		sys6(SYS_futex, (long)&never, FUTEX_WAIT_PRIVATE, 0, (long)&ts, 0, 0);
+		user_nap(200000);
 		if (i > KILL_TRIES)
 			k_stop(KSTOP_BUG, "a process of guest user code does not die; is the host out of CPU time?");
 	}
@@ -280,10 +285,6 @@ static bool handed_off(struct vcpu *v, struct uproc *u)
 	return !dead(u->s) && over(u->s);
 }
 
-/*
- * Guest code can say that it waits and run on. It then sees the slice, but not the pipe, which only the stub can read; and
- * it cannot say that it has run a batch, as the token comes with it.
- */
 static uint64_t new_token(struct uproc *u)
 {
 	if (!u->ntokens) {
@@ -294,6 +295,10 @@ static uint64_t new_token(struct uproc *u)
 	return u->token[--u->ntokens] >> 1 | 1; /* not 0, and an eventfd has room for it */
 }
 
+/*
+ * Guest code can say that it waits and run on. It then sees the slice, but not the pipe, which only the stub can read; and
+ * it cannot say that it has run a batch, as the token comes with it.
+ */
 static bool send_batch(struct uproc *u, uint64_t *token)
 {
 	STAT_ADD(u_batch_ops, u->queued);

@@ -8,12 +8,10 @@
  * other vCPUs kick them and set stale_copies (upatch.c).
  */
 #include <errno.h>
-#include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 #include "mmu/uproc.h"
 #include "mmu/zygote.h"
@@ -194,11 +192,8 @@ struct uproc *upool_get(struct vcpu *v, gpa_t root)
 		if (tries > START_TRIES)
 			k_stop(KSTOP_BUG,
 			       "cannot make a process for guest user code; is the limit of processes (ulimit -u) reached?");
-		/* The zygote may not have buried the one before. */
-		uint32_t never = 0;
-		struct timespec ts = {0, 5000000};
 		if (!u->alive)
-			sys6(SYS_futex, (long)&never, FUTEX_WAIT_PRIVATE, 0, (long)&ts, 0, 0);
+			user_nap(5000000); /* others may end meanwhile */
 	}
 	u->used = ++clock_now[v->id];
 	return u;
