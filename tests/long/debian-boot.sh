@@ -53,12 +53,13 @@ session() { # NAME LINES
 	e2fsck -fn debian.img >fsck.out 2>&1 || { cat fsck.out; fail "$name: the file system is not clean after the shutdown"; }
 }
 
+# The console has the lines typed, too: what must not be there is typed with quotes inside.
 session first '200|lol login:|root
 60|root@lol|PS1="READY> "
-30|READY>|systemctl is-system-running --wait; systemctl --failed --no-legend --plain | sed "s/^/FAILED-UNIT /"
+30|READY>|systemctl is-system-running --wait; systemctl --failed --no-legend --plain | sed "s/^/FAILED""-UNIT /"
 90|READY>|echo "os $(. /etc/os-release; echo $ID)"; id -un; findmnt -no FSTYPE /; dpkg -l | grep -c ^ii
 30|READY>|journalctl -k -p warning --no-pager -q | sed "s/^/KERNEL /" | head -n 20
-30|READY>|dmesg | grep -E "WARNING|BUG:|Oops|Call Trace" && echo KERNEL COMPLAINS
+30|READY>|dmesg | grep -E "WARNING|BUG:|Oops|Call Trace" && echo KERNEL "COMPLAINS"
 30|READY>|head -c 5000000 /dev/urandom >/root/data; md5sum /root/data >/root/sum; systemd-analyze
 60|READY>|ls -l /etc/shadow /usr/bin/su; touch /home/x; su nobody -s /bin/sh -c "cat /etc/shadow; id -u"
 30|READY>|poweroff'
