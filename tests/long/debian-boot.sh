@@ -36,15 +36,19 @@ typed() { # lines "SECONDS|PROMPT|LINE"
 		sleep 0.3
 		printf '%s\n' "$line"
 	done
-	sleep 30
 }
 
+# Open for reading and writing: the guest's standard input does not end with the last line.
+mkfifo typed && exec 9<>typed || fail "mkfifo"
 session() { # NAME LINES
 	local name=$1 seen=0 start=$SECONDS
 	: >"$CONSOLE"
+	typed <<<"$2" >&9 &
 	timeout -k 10 400 "$LOL_RUN" "$LOL_KERNEL" -m 512M -d debian.img -a "root=/dev/vda rw" \
-		< <(typed <<<"$2") >"$CONSOLE" 2>"$ERRORS"
+		<typed >"$CONSOLE" 2>"$ERRORS"
 	STATUS=$?
+	kill $! 2>/dev/null
+	wait $!
 	echo "$name: $((SECONDS - start)) s, status $STATUS"
 	cp "$CONSOLE" "$name.console"
 	expect_status 0
