@@ -38,7 +38,7 @@ tests_lib_corral_SOURCES = tests/lib/corral.c
 
 EXTRA_DIST += tests/lib/busybox-initrd tests/lib/common.sh tests/lib/progress.sh tests/lib/runner.sh tests/lib/setup.sh
 
-cli_tests = tests/cli/errors.sh tests/cli/lolctl.sh tests/cli/root.sh tests/cli/man.sh tests/cli/runner.sh tests/cli/setup.sh tests/cli/bench.sh
+cli_tests = tests/cli/allow-lists.sh tests/cli/errors.sh tests/cli/lolctl.sh tests/cli/root.sh tests/cli/man.sh tests/cli/runner.sh tests/cli/setup.sh tests/cli/bench.sh
 TESTS += $(cli_tests)
 EXTRA_DIST += $(cli_tests)
 

@@ -7,6 +7,8 @@
 
 #include "cpu/insn.h"
 
+K_ALLOW(mprotect);
+
 #define CODE_HWBKPT 4 /* TRAP_HWBKPT: a host debug register, and not TF */
 #define SLOT 32u
 #define INT3 0xcc

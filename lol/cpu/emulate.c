@@ -10,6 +10,8 @@
 #include "ivmm-sites.h"
 #include "mmu/uproc.h"
 
+K_ALLOW(sched_yield);
+
 static void set_pair(struct gregs *g, uint64_t v)
 {
 	g->r[RAX] = (uint32_t)v;

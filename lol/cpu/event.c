@@ -9,6 +9,10 @@
 
 #include "cpu/debug.h"
 
+K_ALLOW(futex);
+K_ALLOW(getpid);
+K_ALLOW(tgkill, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid())); /* kicks: inside K */
+
 struct gate {
 	uint16_t offset0, selector;
 	uint8_t ist, type;

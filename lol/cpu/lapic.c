@@ -11,6 +11,9 @@
 
 #include "cpu/k.h"
 
+K_ALLOW(sched_yield);
+K_ALLOW(timer_settime);
+
 #define LVT_MASKED 0x10000u
 #define TIMER_DEADLINE (2u << 17)
 

@@ -14,6 +14,9 @@
 #include "cpu/debug.h"
 #include "mmu/upatch.h"
 
+K_ALLOW(futex);
+K_ALLOW(write, SCMP_A0(SCMP_CMP_EQ, FD_DOORBELL));
+
 static void doorbell(void)
 {
 	uint64_t one = 1;

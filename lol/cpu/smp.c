@@ -13,6 +13,8 @@
 
 #include "cpu/debug.h"
 
+K_ALLOW(futex);
+
 static struct klock start_lock;
 _Atomic uint32_t vcpus_active = 1;
 

@@ -12,6 +12,10 @@
 #include "cpu/insn.h"
 #include "mmu/uproc.h"
 
+/* By the C library and by the host itself, which so goes on with a wait that has a time-out after a stop (job control, tracer, freezer). */
+K_ALLOW(rt_sigreturn);
+K_ALLOW(restart_syscall);
+
 extern char ivmm_sti_check[], ivmm_sti_pop[], ivmm_sti_ret[], ivmm_sti_slow[], ivmm_exit[], ivmm_exit_end[];
 extern char __executable_start[], etext[];
 

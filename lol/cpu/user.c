@@ -17,6 +17,8 @@
 #include "cpu/insn.h"
 #include "mmu/upatch.h"
 
+K_ALLOW(pidfd_send_signal);
+
 #define SIG_TRAP 5
 #define SIG_SYS 31
 #define STUB_SIZE 0x1000

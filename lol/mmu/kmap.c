@@ -15,6 +15,10 @@
 #include "cpu/k.h"
 #include "mmu/upatch.h"
 
+K_ALLOW(munmap);
+K_ALLOW(mmap, SCMP_A3(SCMP_CMP_EQ, MAP_SHARED | MAP_FIXED), SCMP_A4(SCMP_CMP_EQ, FD_RAM));
+K_ALLOW_EACH(i, i < RAM_PMEM_MAX, mmap, SCMP_A3(SCMP_CMP_EQ, MAP_SHARED | MAP_FIXED), SCMP_A4(SCMP_CMP_EQ, FD_PMEM + i));
+
 /* Ranges that are filled on demand; a full flush drops each with one munmap. */
 static const struct {
 	gva_t start, end;

@@ -13,6 +13,8 @@
 
 #include "mmu/upatch.h"
 
+K_ALLOW(pidfd_send_signal);
+
 #define BLOCK (1ull << 21)
 #define WINDOW 32u /* pages around a fault in which used neighbours are looked for */
 #define TOUCH_MIN (4 * PAGE_SIZE)

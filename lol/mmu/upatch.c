@@ -60,6 +60,9 @@
 
 #include "cpu/insn.h"
 
+K_ALLOW(mprotect);
+K_ALLOW(sched_yield);
+
 #define SITES 4096u
 #define COPIES 1024u
 #define TRAMP_SIZE 64u

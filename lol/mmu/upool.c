@@ -16,6 +16,11 @@
 #include "mmu/uproc.h"
 #include "mmu/zygote.h"
 
+K_ALLOW(close);
+K_ALLOW(getrandom);
+K_ALLOW(sendto, SCMP_A0(SCMP_CMP_EQ, FD_ZYGOTE), SCMP_A4(SCMP_CMP_EQ, 0));
+K_ALLOW(recvmsg, SCMP_A0(SCMP_CMP_EQ, FD_ZYGOTE));
+
 #define POOL_MAX 128 /* processes, but 4 for each vCPU at least; guest address spaces beyond it share them by age */
 static struct uproc pool[MAX_U];
 static unsigned pool_used[MAX_VCPUS], quota; /* vCPU n has the slots from n * quota on */

@@ -1,19 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The filter of a U process, as classic BPF.
+ * The filter of a U process, as classic BPF, from the declarations in stub.S (U_ALLOW): at one instruction one system
+ * call with these arguments.  Everything else is SIGSYS: a guest system call.
  *
  * Runs in the zygote's child.  libseccomp cannot compare instruction pointers or
- * upper argument halves with per-process secrets, hence by hand.  Allowed:
- *
- *  - at stub_sys_batch: mmap, munmap, mprotect with the secret in the argument
- *    bits that the kernel ignores (mmap: upper halves of prot, flags and fd;
- *    munmap: arguments 3 and 4; mprotect: arguments 4 and 5);
- *  - at stub_sys_read: read of the pipe that batches come through, into the batch's place;
- *  - at stub_sys_token: read of the eventfd that tokens come through, into the token's place;
- *  - at stub_sys_wait, stub_sys_wake, stub_sys_ring: futex wait on a bell, wake on the own turn word, wake on a bell;
- *  - at stub_sys_yield: sched_yield.
- *
- * Everything else is SIGSYS: a guest system call.
+ * upper argument halves with per-process secrets, hence by hand.
  */
 #include "usandbox.h"
 
@@ -25,6 +16,26 @@
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+
+enum kind { NONE, C_LOW, C_HIGH, C_IS, C_IN_PAGE, C_RANGE };
+
+struct condition {
+	enum kind kind;
+	unsigned arg;
+	uint64_t value, count;
+};
+
+#define LOW(arg, value) {C_LOW, arg, (uint32_t)(value), 0}   /* the lower half, all that the host takes of this argument */
+#define HIGH(arg, value) {C_HIGH, arg, (uint32_t)(value), 0} /* the upper half */
+#define IS(arg, value) {C_IS, arg, value, 0}
+#define IN_PAGE(arg, page) {C_IN_PAGE, arg, page, 0}
+#define RANGE(arg, first, count) {C_RANGE, arg, first, count} /* the lower half, one of count numbers */
+
+struct rule {
+	uint64_t place; /* behind the syscall instruction */
+	uint32_t nr;
+	struct condition when[6];
+};
 
 struct emit {
 	struct sock_filter *f;
@@ -41,129 +52,81 @@ static void load(struct emit *e, unsigned offset)
 	op(e, BPF_LD | BPF_W | BPF_ABS, 0, 0, offset);
 }
 
-/* Continue when the accumulator is k, otherwise trap: the trap stands right behind. */
-static void demand(struct emit *e, uint32_t k)
-{
-	op(e, BPF_JMP | BPF_JEQ | BPF_K, 1, 0, k);
-	op(e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
-}
+/* A condition that does not hold leads on to the next rule, whose place is not known yet: rule_end() puts it in. */
+#define NEXT_RULE 0xff
 
-static void demand_word(struct emit *e, unsigned offset, uint32_t k)
+static void demand(struct emit *e, unsigned offset, uint32_t k)
 {
 	load(e, offset);
-	demand(e, k);
+	op(e, BPF_JMP | BPF_JEQ | BPF_K, 0, NEXT_RULE, k);
+}
+
+static void rule_end(struct emit *e, unsigned start)
+{
+	op(e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW);
+	for (unsigned i = start; i < e->n; i++) {
+		uint8_t next = (uint8_t)(e->n - i - 1);
+		struct sock_filter *f = &e->f[i];
+		f->jt = f->jt == NEXT_RULE ? next : f->jt;
+		f->jf = f->jf == NEXT_RULE ? next : f->jf;
+	}
 }
 
 #define ARG_LO(i) (offsetof(struct seccomp_data, args) + 8 * (i))
 #define ARG_HI(i) (ARG_LO(i) + 4)
 #define IP_LO offsetof(struct seccomp_data, instruction_pointer)
 
-static void allow(struct emit *e)
+static void add_condition(struct emit *e, const struct condition *c)
 {
-	op(e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW);
-}
+	unsigned lo = ARG_LO(c->arg), hi = ARG_HI(c->arg);
 
-/* Start of a block that only runs for system call nr; the returned index is patched by block_end(). */
-static unsigned block_begin(struct emit *e, uint32_t nr)
-{
-	load(e, offsetof(struct seccomp_data, nr));
-	op(e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, nr);
-	return e->n - 1;
-}
-
-static void block_end(struct emit *e, unsigned start)
-{
-	allow(e);
-	e->f[start].jf = (uint8_t)(e->n - start - 1);
-}
-
-static void secret_pair(struct emit *e, unsigned arg, uint64_t lo_hi)
-{
-	demand_word(e, ARG_LO(arg), (uint32_t)lo_hi);
-	demand_word(e, ARG_HI(arg), (uint32_t)(lo_hi >> 32));
-}
-
-/* At ip: read of this descriptor to this place in the slice. */
-static void read_block(struct emit *e, uint64_t ip, uint32_t fd, uint64_t offset, uint32_t len)
-{
-	load(e, IP_LO);
-	op(e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (uint32_t)ip);
-	unsigned other = e->n - 1;
-
-	demand_word(e, offsetof(struct seccomp_data, nr), SYS_read);
-	demand_word(e, ARG_LO(0), fd);
-	demand_word(e, ARG_LO(1), (uint32_t)(USHARE_BASE + offset));
-	demand_word(e, ARG_HI(1), (uint32_t)((USHARE_BASE + offset) >> 32));
-	demand_word(e, ARG_LO(2), len);
-	demand_word(e, ARG_HI(2), 0);
-	allow(e);
-	e->f[other].jf = (uint8_t)(e->n - other - 1);
+	switch (c->kind) {
+	case NONE:
+		break;
+	case C_LOW:
+		demand(e, lo, (uint32_t)c->value);
+		break;
+	case C_HIGH:
+		demand(e, hi, (uint32_t)c->value);
+		break;
+	case C_IS:
+		demand(e, lo, (uint32_t)c->value);
+		demand(e, hi, (uint32_t)(c->value >> 32));
+		break;
+	case C_IN_PAGE:
+		demand(e, hi, (uint32_t)(c->value >> 32));
+		load(e, lo);
+		op(e, BPF_ALU | BPF_AND | BPF_K, 0, 0, ~4095u);
+		op(e, BPF_JMP | BPF_JEQ | BPF_K, 0, NEXT_RULE, (uint32_t)c->value);
+		break;
+	case C_RANGE:
+		load(e, lo);
+		op(e, BPF_ALU | BPF_SUB | BPF_K, 0, 0, (uint32_t)c->value);
+		op(e, BPF_JMP | BPF_JGE | BPF_K, NEXT_RULE, 0, (uint32_t)c->count);
+		break;
+	}
 }
 
 unsigned usandbox_filter(struct sock_filter *f, unsigned slot, const uint64_t secret[4])
 {
+	const struct rule rules[] = {
+#define U_ALLOW(place, call, ...) {stub_table[place], SYS_##call, {__VA_ARGS__}},
+#include "u-allow.inc"
+	};
 	struct emit e = {f, 0};
-	uint64_t batch = stub_table[STUB_SYS_BATCH];
-	const struct {
-		uint64_t ip, word;
-		uint32_t mask, op;
-	} futex[] = {{stub_table[STUB_SYS_WAIT], UBELLS_BASE + 4 * slot, ~0u, FUTEX_WAIT},
-		     {stub_table[STUB_SYS_WAKE], USHARE_BASE, ~4095u, FUTEX_WAKE},
-		     {stub_table[STUB_SYS_RING], UBELLS_BASE, ~4095u, FUTEX_WAKE}};
 
-	demand_word(&e, offsetof(struct seccomp_data, arch), AUDIT_ARCH_X86_64);
-	demand_word(&e, IP_LO + 4, (uint32_t)(batch >> 32)); /* all of the stub has the same upper half */
+	for (unsigned i = 0; i < ARRAY_LEN(rules); i++) {
+		const struct rule *r = &rules[i];
+		unsigned start = e.n;
 
-	/* The batch. */
-	load(&e, IP_LO);
-	op(&e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (uint32_t)batch);
-	unsigned not_batch = e.n - 1, b;
-
-	b = block_begin(&e, SYS_mmap);
-	demand_word(&e, ARG_HI(2), (uint32_t)secret[0]);
-	demand_word(&e, ARG_HI(3), (uint32_t)(secret[0] >> 32));
-	demand_word(&e, ARG_HI(4), (uint32_t)secret[1]);
-	demand_word(&e, ARG_LO(3), MAP_SHARED | MAP_FIXED);
-	/* The descriptors of guest memory and nothing else: RAM, or one of pmem's. */
-	load(&e, ARG_LO(4));
-	op(&e, BPF_JMP | BPF_JEQ | BPF_K, 3, 0, U_FD_RAM);
-	op(&e, BPF_JMP | BPF_JGE | BPF_K, 0, 1, U_FD_PMEM);
-	op(&e, BPF_JMP | BPF_JGT | BPF_K, 0, 1, U_FD_PMEM + U_PMEM_MAX - 1);
-	op(&e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
-	block_end(&e, b);
-
-	b = block_begin(&e, SYS_munmap);
-	secret_pair(&e, 2, secret[2]);
-	secret_pair(&e, 3, secret[3]);
-	block_end(&e, b);
-
-	b = block_begin(&e, SYS_mprotect);
-	secret_pair(&e, 3, secret[2]);
-	secret_pair(&e, 4, secret[3]);
-	block_end(&e, b);
-	op(&e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
-	e.f[not_batch].jf = (uint8_t)(e.n - not_batch - 1);
-
-	read_block(&e, stub_table[STUB_SYS_TOKEN], U_FD_TOKEN, US_TOKEN, 8);
-	read_block(&e, stub_table[STUB_SYS_READ], U_FD_BATCH, USHARE_BATCH, USHARE_BATCH_MAX * 64);
-
-	/* Sleep on the own bell, wake K, ring a bell: futex words in the slice's first page and in the page of bells. */
-	for (unsigned i = 0; i < ARRAY_LEN(futex); i++) {
-		load(&e, IP_LO);
-		op(&e, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, (uint32_t)futex[i].ip);
-		unsigned other = e.n - 1;
-		demand_word(&e, offsetof(struct seccomp_data, nr), SYS_futex);
-		demand_word(&e, ARG_HI(0), (uint32_t)((uint64_t)USHARE_BASE >> 32));
-		load(&e, ARG_LO(0));
-		op(&e, BPF_ALU | BPF_AND | BPF_K, 0, 0, futex[i].mask);
-		demand(&e, (uint32_t)futex[i].word);
-		demand_word(&e, ARG_LO(1), futex[i].op);
-		allow(&e);
-		e.f[other].jf = (uint8_t)(e.n - other - 1);
+		demand(&e, IP_LO, (uint32_t)r->place);
+		demand(&e, IP_LO + 4, (uint32_t)(r->place >> 32));
+		demand(&e, offsetof(struct seccomp_data, arch), AUDIT_ARCH_X86_64);
+		demand(&e, offsetof(struct seccomp_data, nr), r->nr);
+		for (unsigned k = 0; k < ARRAY_LEN(r->when); k++)
+			add_condition(&e, &r->when[k]);
+		rule_end(&e, start);
 	}
-	load(&e, IP_LO);
-	demand(&e, (uint32_t)stub_table[STUB_SYS_YIELD]);
-	demand_word(&e, offsetof(struct seccomp_data, nr), SYS_sched_yield);
-	allow(&e);
+	op(&e, BPF_RET | BPF_K, 0, 0, SECCOMP_RET_TRAP);
 	return e.n;
 }

@@ -6,6 +6,7 @@
  */
 #include "guest-test.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <sys/time.h>
 #include <ucontext.h>
@@ -265,6 +266,95 @@ TEST_LIMIT(pretend_to_wait_and_look, 120)
 			stolen++;
 	}
 	CHECK(stolen == 0);
+}
+
+/*
+ * Two vCPUs: a thread pretends to sleep, so that its vCPU goes idle with this address space, and reads on. Its sibling unmaps the page:
+ * from then on nobody may read it.
+ */
+struct idler {
+	volatile uint64_t *page;
+	volatile unsigned *seen; /* [0] what the page had, [1] it is unmapped, [2] it was read after that */
+};
+
+static void *read_on_while_idle(void *arg)
+{
+	const struct idler *t = arg;
+	volatile unsigned *seen = t->seen;
+	volatile uint32_t *word = (void *)SLICE;
+	volatile uint64_t *regs = (void *)(SLICE + 64);
+	struct timespec ten = {.tv_sec = 10};
+	uint32_t zero = 0;
+
+	seen[0] = (unsigned)*t->page;
+	regs[13] = SYS_nanosleep;
+	regs[8] = (uint64_t)&ten;
+	regs[9] = 0;
+	regs[16] = (uint64_t)&&on;
+	regs[17] = 0x202;
+	regs[15] = (uint64_t)__builtin_frame_address(0);
+	word[64] = 0xc000003e; /* AUDIT_ARCH_X86_64 */
+	word[3] = SIGSYS;      /* why */
+	asm volatile("xchg %0, %1" : "+r"(zero), "+m"(*word) : : "memory"); /* turn: K's */
+	for (;;) {
+		bool unmapped = seen[1];
+		unsigned value = (unsigned)*t->page;
+		seen[0] = value;
+		if (unmapped)
+			seen[2] = 1;
+	}
+on:
+	return NULL;
+}
+
+TEST_LIMIT(read_on_on_an_idle_cpu, 120)
+{
+	cpu_set_t second;
+
+	CPU_ZERO(&second);
+	CPU_SET(1, &second);
+	if (!is_lol() || sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP("not under Linux-on-Linux with several CPUs");
+	volatile unsigned *seen = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned pretended = 0, leaked = 0;
+
+	CHECK(seen != MAP_FAILED);
+	for (unsigned round = 0; round < 8; round++) {
+		memset((void *)seen, 0, 16);
+		pid_t pid = fork();
+		if (pid == 0) {
+			cpu_set_t first;
+			pthread_t thread;
+			pthread_attr_t attr;
+			/* neighbours that stay: no page table is freed with the page */
+			char *pages = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			struct idler t = {.page = (void *)(pages + PAGE), .seen = seen};
+
+			memset(pages, 0, 3 * PAGE);
+			CPU_ZERO(&first);
+			CPU_SET(0, &first);
+			sched_setaffinity(0, sizeof(first), &first);
+			pthread_attr_init(&attr);
+			pthread_attr_setaffinity_np(&attr, sizeof(second), &second);
+			if (pthread_create(&thread, &attr, read_on_while_idle, &t))
+				_exit(3);
+			usleep(100000);
+			*t.page = 77;
+			usleep(20000);
+			unsigned before = seen[0];
+			munmap(pages + PAGE, PAGE);
+			seen[1] = 1;
+			usleep(200000);
+			_exit(before == 77 ? 77 : 0);
+		}
+		int status;
+		waitpid(pid, &status, 0);
+		pretended += WIFEXITED(status) && WEXITSTATUS(status) == 77;
+		leaked += seen[2];
+	}
+	CHECK(leaked == 0);
+	if (!pretended)
+		SKIP("the thread was always found out before");
 }
 
 TEST_LIMIT(garbage_in_the_slice, 120)

@@ -78,7 +78,7 @@ static int in_k(long nr, long a, long b, long c, long d, long e, long f, bool co
 
 /* Those that only LoL's own arguments open are tried with others below. */
 static const int k_plain[] = {SYS_munmap,   SYS_mprotect, SYS_futex,  SYS_timer_settime, SYS_rt_sigreturn, SYS_pidfd_send_signal, SYS_close,
-			      SYS_getrandom, SYS_exit_group, SYS_exit, SYS_getpid,	   SYS_sched_yield,  SYS_restart_syscall,
+			      SYS_getrandom, SYS_exit_group, SYS_getpid,	   SYS_sched_yield,  SYS_restart_syscall,
 			      SYS_clock_gettime};
 
 static bool on_list(int nr)
@@ -166,14 +166,14 @@ static bool u_allows(const struct seccomp_data *d)
 		case BPF_ALU | BPF_AND | BPF_K:
 			a &= i->k;
 			break;
+		case BPF_ALU | BPF_SUB | BPF_K:
+			a -= i->k;
+			break;
 		case BPF_JMP | BPF_JEQ | BPF_K:
 			pc += a == i->k ? i->jt : i->jf;
 			break;
 		case BPF_JMP | BPF_JGE | BPF_K:
 			pc += a >= i->k ? i->jt : i->jf;
-			break;
-		case BPF_JMP | BPF_JGT | BPF_K:
-			pc += a > i->k ? i->jt : i->jf;
 			break;
 		case BPF_RET | BPF_K:
 			assert_true(i->k == SECCOMP_RET_ALLOW || i->k == SECCOMP_RET_TRAP);
