@@ -88,8 +88,10 @@ static void on_doorbell(void *arg, uint32_t events)
 	}
 	ring_notifications(m);
 	for (unsigned i = 0; i < m->ctl_cpus; i++)
-		if (atomic_load(&m->ctl->rpc[i].state) == KRPC_ASKED)
+		if (atomic_load(&m->ctl->rpc[i].state) == KRPC_ASKED) {
+			m->asking = i;
 			answer(m, &m->ctl->rpc[i]);
+		}
 	park_doorbell(m);
 	if (atomic_load(&m->ctl->stop))
 		loop_stop(m->loop, RUN_STOPPED);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "dump.h"
+#include "gdb/server.h"
 #include "machine_int.h"
 
 struct dump_job {
@@ -230,10 +231,12 @@ int dump_now(struct machine *m, const char *path, struct lol_error *err)
 
 static void after_panic(struct machine *m)
 {
-	if (m->opts->panic_hold)
-		lol_fail(0, "guest kernel: panicked, and is held; 'lolctl stop --force %s' ends it", m->session->name);
-	else
+	if (!m->opts->panic_hold) {
 		loop_stop(m->loop, RUN_RESET);
+		return;
+	}
+	lol_fail(0, "guest kernel: panicked, and is held; 'lolctl stop --force %s' ends it", m->session->name);
+	gdb_panicked(m);
 }
 
 static void on_panic_dumped(void *arg, const char *error)
@@ -264,6 +267,7 @@ static void on_panic_rest(void *arg, int error)
 bool machine_panic(struct machine *m)
 {
 	m->panicked = true;
+	m->panicked_cpu = m->asking;
 	if (m->parking.holders & PARK_PANIC)
 		return true;
 	if (!m->opts->panic_hold && !m->opts->dump_on_panic)

@@ -64,7 +64,9 @@ struct machine {
 	unsigned ctl_cpus; /* our own count, K could change the one in ctl */
 	struct spawn spawn;
 	char death[256];
+	unsigned asking; /* the vCPU whose access to a device is being answered */
 	bool panicked;
+	unsigned panicked_cpu;
 	struct parking parking;
 	struct gdb_server *gdb; /* NULL: no --gdb */
 

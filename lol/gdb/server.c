@@ -151,6 +151,16 @@ static void target_stop(void *ctx)
 	park_when_at_rest(g->m, on_rest, g);
 }
 
+void gdb_panicked(struct machine *m)
+{
+	struct gdb_server *g = m->gdb;
+
+	if (!g || !g->session || !g->session->running)
+		return;
+	g->session->cpu = m->panicked_cpu;
+	target_stop(g);
+}
+
 void gdb_doorbell(struct machine *m)
 {
 	struct gdb_server *g = m->gdb;
@@ -318,10 +328,13 @@ static void on_rest_for_attach(void *arg, int error)
 	g->session = gdb_session_create(&g->target);
 	g->sent = 0;
 	memset(g->unreported, 0, sizeof(g->unreported));
-	if (!g->session)
+	if (!g->session) {
 		drop_client(g);
-	else
-		loop_mod_fd(g->m->loop, g->client_fd, EPOLLIN);
+		return;
+	}
+	if (g->m->panicked)
+		g->session->cpu = g->session->why_cpu = g->m->panicked_cpu;
+	loop_mod_fd(g->m->loop, g->client_fd, EPOLLIN);
 }
 
 static void on_listen(void *arg, uint32_t events)

@@ -42,9 +42,11 @@ saw_like '^stack: process_one_work None : process_one_work .*worker_thread kthre
 saw_not STOPPED
 guest_ticks
 
-# A guest that has panicked and is held: the vCPU that did, and the one that was stopped by it.
-gdb_boot -c 2 --panic=hold -i "$(shell_initrd)" -- sh -c 'echo c >/proc/sysrq-trigger; sleep 600'
+# A guest that has panicked and is held: gdb begins at the vCPU that did; and the one that was stopped by it.
+gdb_boot -c 2 --panic=hold -i "$(shell_initrd)" -- sh -c 'taskset 2 sh -c "echo c >/proc/sysrq-trigger"; sleep 600'
 wait_for_text 100 "is held" "$ERRORS"
+in_gdb -ex "source $script" -ex 'bt' -ex 'detach'
+saw_like '^#[0-9]+ .* sysrq_handle_crash \('
 in_gdb -ex "source $script" -ex 'thread apply all bt' -ex 'detach'
 saw_like '^#[0-9]+ .* panic \('
 saw_like '^#[0-9]+ .* sysrq_handle_crash \('
@@ -52,5 +54,13 @@ saw_like '^#[0-9]+ .* entry_SYSCALL_64(_after_hwframe)? \('
 saw_like '^#[0-9]+ .* asm_sysvec_[a-z]+ \('
 saw_not "stopped:"
 in_gdb -ex 'monitor quit'
+guest_ends 126
+
+# A gdb that is there when it happens is told.
+gdb_boot -c 2 --panic=hold -i "$(shell_initrd)" -- sh -c 'echo tick; sleep 2; taskset 2 sh -c "echo c >/proc/sysrq-trigger"; sleep 600'
+wait_for_text 100 tick "$CONSOLE"
+in_gdb -ex "source $script" -ex 'continue' -ex 'bt' -ex 'monitor quit'
+saw "SIGINT"
+saw_like '^#[0-9]+ .* sysrq_handle_crash \('
 guest_ends 126
 echo passed
