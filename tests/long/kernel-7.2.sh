@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # All system tests with the kit's Linux 7.2.
 # timeout: 3600
-# shellcheck source=tests/long/kernel/other.sh
-. "$(dirname "$0")/kernel/other.sh"
+# shellcheck source=tests/long/lib/system-tests.sh
+. "$(dirname "$0")/lib/system-tests.sh"
 other_kernel 7.2

@@ -50,7 +50,7 @@ cd "$LOL_TMP" || exit 1
 gdb_boot -i "$initrd" -- sh -c 'insmod /lol_corrupt.ko; insmod /lol_deadlock.ko; while :; do sleep 0.3; echo tick; done'
 wait_for_text 60 tick "$CONSOLE"
 in_gdb -ex 'lx-version' -ex 'lx-cmdline' -ex 'lx-lsmod' -ex 'lx-mounts' -ex 'lx-ps' -ex 'lx-dmesg' \
-	-ex 'p $lx_current().pid >= 0' -ex 'p $lx_task_by_pid(1).comm' -ex 'p $lx_per_cpu(pcpu_hot).current_task->pid >= 0' \
+	-ex 'p $lx_current().pid >= 0' -ex 'p $lx_task_by_pid(1).comm' -ex 'printf "run queue of CPU %d\n", $lx_per_cpu(runqueues).cpu' \
 	-ex 'lx-symbols symbols' -ex 'info symbol relabel_tick' -ex 'p $lx_task_by_pid(2).comm' -ex 'p/x (long)&init_task == (long)$lx_task_by_pid(0)' \
 	-ex 'detach'
 saw_like "^Linux version 6"
@@ -60,6 +60,7 @@ saw_like "proc /proc proc"
 saw_like "^0x[0-9a-f]+ +1 +lol-init"
 saw "lol_corrupt: loading out-of-tree module"
 saw '$1 = 1'
+saw 'run queue of CPU 0'
 saw '"lol-init'
 saw '"kthreadd'
 saw_like "relabel_tick in section .text of .*lol_corrupt"
