@@ -439,11 +439,30 @@ static void write_trampoline(unsigned n, const uint8_t *window)
 	put(area + n * 8, &self, 8);
 }
 
-static struct copy *make_copy(struct vcpu *v, gpa_t gpa, const uint8_t *page)
+/*
+ * May what this copy was be written over? U's that are known to wait let go of it before they run again, see retire(). One that
+ * may be running out of turn (user_park()) would read what comes now, which can be another program's: *park is set if it is v's own,
+ * otherwise there is no rewriting for now.
+ */
+static bool may_reuse(struct vcpu *v, const struct copy *c, bool *park)
+{
+	for (unsigned i = 0; i < kctl->ncpus; i++) {
+		struct uproc *u = __atomic_load_n(&vcpus[i]->last_u, __ATOMIC_RELAXED);
+		if (!u || !__atomic_load_n(&u->loose, __ATOMIC_RELAXED) || !where[u->slot][c - copy])
+			continue;
+		*park = vcpus[i] == v;
+		return false;
+	}
+	return true;
+}
+
+static struct copy *make_copy(struct vcpu *v, gpa_t gpa, const uint8_t *page, bool *park)
 {
 	_Atomic uint16_t *index = index_of(gpa);
 
 	if (!index || writers[index - copy_of_page] || (!*index && ncopies == COPIES))
+		return NULL;
+	if (*index && !may_reuse(v, &copy[*index - 1], park))
 		return NULL;
 	if (!set_writable(gpa & PAGE_MASK, false)) /* too many mappings */
 		return NULL;
@@ -462,8 +481,8 @@ static struct copy *make_copy(struct vcpu *v, gpa_t gpa, const uint8_t *page)
 	return c;
 }
 
-/* Under the lock. True: va has a rewritten site now. */
-static bool add_site(struct vcpu *v, struct uproc *u, gva_t va)
+/* Under the lock. True: va has a rewritten site now. *park: not yet, v's U has to wait first. */
+static bool add_site(struct vcpu *v, struct uproc *u, gva_t va, bool *park)
 {
 	struct walk w;
 	struct site s;
@@ -482,7 +501,7 @@ static bool add_site(struct vcpu *v, struct uproc *u, gva_t va)
 	unsigned n;
 	bool ok = choose_form(c, page, off, &s, &n);
 	vector_registers_restore();
-	if (!ok || (!c && !(c = make_copy(v, w.gpa, page))))
+	if (!ok || (!c && !(c = make_copy(v, w.gpa, page, park))))
 		return false;
 	s.used = false;
 	s.copy = (uint16_t)(c - copy);
@@ -502,9 +521,17 @@ void upatch_site(struct vcpu *v, struct uproc *u, gva_t va)
 {
 	gpa_t gpa;
 
+	bool park = false;
 	k_lock(&lock);
-	bool done = add_site(v, u, va);
+	bool done = add_site(v, u, va, &park);
 	k_unlock(&lock);
+	if (park) {
+		user_park(v, false); /* not under the lock: it may end the U, which lets go of its pages */
+		park = false;
+		k_lock(&lock);
+		done = add_site(v, u, va, &park);
+		k_unlock(&lock);
+	}
 	if (done && !umap_has_copy(u, va, &gpa))
 		umap_forget_page(v, u, va); /* the next touch maps the copy */
 }
