@@ -3,7 +3,7 @@
  * Frame of the guest tests: programs that exercise a Linux kernel (and what it runs on) from user space and check every
  * result. They are static, run anywhere (natively, in QEMU, under LoL), and print a line "ok NAME", "not ok NAME" or
  * "skip NAME" for each test. Each test runs in a process of its own with a time limit, so that a crash or a hang is one
- * test's failure.
+ * test's failure; GUEST_TEST_PATIENCE=N makes the limits N times as long.
  *
  *   TEST(name) { ... CHECK(condition); ... }      one test; returning is success
  *   TEST_LIMIT(name, seconds) { ... }
@@ -168,6 +168,8 @@ static inline int run_one(const struct test *t)
 {
 	int st;
 	double start = now();
+	const char *patience = getenv("GUEST_TEST_PATIENCE");
+	unsigned limit = t->limit * (patience ? (unsigned)atoi(patience) : 1);
 
 	fflush(stdout);
 	pid_t pid = fork();
@@ -186,8 +188,8 @@ static inline int run_one(const struct test *t)
 		pid_t got = waitpid(pid, &st, WNOHANG);
 		if (got == pid)
 			break;
-		if (now() - start > t->limit) {
-			printf("# not finished after %u s\n", t->limit);
+		if (now() - start > limit) {
+			printf("# not finished after %u s\n", limit);
 			kill(-pid, SIGKILL);
 			waitpid(pid, &st, 0);
 			st = SIGKILL;
