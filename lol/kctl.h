@@ -78,7 +78,7 @@ enum kstop { KSTOP_NONE, KSTOP_POWEROFF, KSTOP_RESET, KSTOP_PANIC, KSTOP_BUG, KS
 	X(ipis) X(yields) X(kicks_halted) X(kicks_kernel) \
 	X(site_calls) X(site_traps) X(traps_segv) X(traps_other) X(user_access) X(user_access_faults) X(k_fills) \
 	X(k_flushes) X(u_fills) X(u_fill_pages) X(u_ahead) X(u_enter) X(u_syscalls) X(u_pf_injected) X(u_exceptions) X(u_kicks) \
-	X(u_resyncs) X(u_switches) X(u_parks) X(u_created) X(u_ended) X(u_evicted) X(u_batch_ops) X(irqs) X(timer_arms) X(hlt) X(cr3_writes) \
+	X(u_resyncs) X(u_switches) X(u_parks) X(u_created) X(u_ended) X(u_evicted) X(u_batch_ops) X(irqs) X(timer_arms) X(hlt) X(hlt_sleeps) X(cr3_writes) \
 	X(invlpg) X(rpc) X(notify) X(fpu_save) X(fpu_load) X(inline_sites) X(sites) X(u_sleeps) X(k_sleeps) X(mmio_traps) X(port_io) X(iret_kernel) X(u_sites) X(u_fast_syscalls) X(handoff_moves) X(u_displaced)
 struct kstats {
 #define X(n) uint64_t n;
@@ -104,6 +104,7 @@ struct kctl {
 	/* interrupts: lines of the 8259 pair raised by the monitor (edge) */
 	_Atomic uint32_t irq_raised; /* [M] sets bits, [K] clears */
 	_Atomic uint32_t k_tid;      /* [K] nonzero once ready for kicks */
+	_Atomic uint32_t k_polls;    /* [K] looks at irq_raised all the time: no kick for it */
 
 	/* doorbells */
 	_Atomic uint32_t notify[MAX_VIRTIO]; /* [K] sets bit of the queue, [M] clears */

@@ -40,7 +40,7 @@ static void raise_line(void *ctx, unsigned line)
 {
 	struct machine *m = ctx;
 
-	if (!(atomic_fetch_or(&m->ctl->irq_raised, 1u << line) & 1u << line))
+	if (!(atomic_fetch_or(&m->ctl->irq_raised, 1u << line) & 1u << line) && !atomic_load(&m->ctl->k_polls))
 		kick(m);
 }
 

@@ -144,25 +144,9 @@ void ivmm_deliver(struct gregs *g)
 		inject(v, g, 0, (unsigned)vec, false, 0);
 }
 
-/* hlt with interrupts on: sleep in the host until something is due. */
-void vcpu_idle(struct vcpu *v)
-{
-	STAT(hlt);
-	atomic_fetch_sub(&vcpus_active, 1);
-	atomic_store(&v->halted, 1); /* before the last look */
-	for (;;) {
-		uint32_t seen = atomic_load(&v->event);
-		if (interrupt_waiting(v) || vh.park) /* to rest, hlt ends for nothing, as it may */
-			break;
-		sys6(SYS_futex, (long)&v->event, FUTEX_WAIT_PRIVATE, seen, 0, 0, 0);
-	}
-	atomic_store_explicit(&v->halted, 0, memory_order_relaxed);
-	atomic_fetch_add(&vcpus_active, 1);
-	vh.pending = 1;
-}
-
 /*
- * The interrupt, or whatever it is, has been noted. How v hears of it depends on what it does: asleep in hlt it is woken;
+ * The interrupt, or whatever it is, has been noted. How v hears of it depends on what it does: asleep in hlt it is woken,
+ * unless it is looking anyway;
  * while guest user code runs, the U is stopped and K's thread left alone; else there is a signal. Each state is published
  * before v looks at what is due for the last time.
  */
@@ -174,7 +158,10 @@ void vcpu_kick(struct vcpu *v)
 	}
 	__atomic_store_n(&v->hot->pending, 1, __ATOMIC_RELAXED);
 	atomic_fetch_add(&v->event, 1);
-	if (atomic_load(&v->halted)) {
+	uint32_t halted = atomic_load(&v->halted);
+	if (halted == HALT_POLLS)
+		return;
+	if (halted) {
 		STAT(kicks_halted);
 		sys6(SYS_futex, (long)&v->event, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
 		return;

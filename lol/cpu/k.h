@@ -140,6 +140,8 @@ struct handoff {
 	int schedstat;      /* descriptor, -1: none */
 };
 
+enum { HALT_NOT, HALT_SLEEPS, HALT_POLLS };
+
 struct uproc;
 struct vcpu {
 	uint8_t stage[XSTATE_MAX] __attribute__((aligned(64))); /* XSAVE image of the user state when not in a U */
@@ -159,7 +161,8 @@ struct vcpu {
 	int timer;                     /* timer_t of the host */
 	bool timer_armed;
 	_Atomic uint32_t event;          /* bumped by whatever wakes a halted vCPU; a futex */
-	_Atomic uint32_t halted;         /* sleeps on event, or is about to */
+	_Atomic uint32_t halted;         /* HALT_*; sleeps on event, or is about to */
+	uint64_t idle_poll;              /* TSC ticks that hlt looks for events before it sleeps, see idle.c */
 	struct vhot *hot;                /* its thread's vh; other threads write pending and park only */
 	_Atomic bool nmi;                /* one is due */
 	bool nmi_blocked;                /* until the next iretq */

@@ -123,6 +123,20 @@ static void ring_prepare(struct io_uring_sqe *sqe, struct aio_op *op)
 	io_uring_sqe_set_data(sqe, op);
 }
 
+static unsigned ring_reap(struct aio *aio)
+{
+	struct io_uring_cqe *cqe;
+	unsigned n = 0;
+	while (io_uring_peek_cqe(&aio->ring, &cqe) == 0 && cqe) {
+		struct aio_op *op = io_uring_cqe_get_data(cqe);
+		int64_t result = cqe->res;
+		io_uring_cqe_seen(&aio->ring, cqe);
+		finish(aio, op, result);
+		n++;
+	}
+	return n;
+}
+
 static void ring_kick(struct aio *aio)
 {
 	for (;;) {
@@ -137,21 +151,9 @@ static void ring_kick(struct aio *aio)
 			wake_loop(aio);
 			return;
 		}
+		/* What the host had in memory is done already. */
+		ring_reap(aio);
 	}
-}
-
-static unsigned ring_reap(struct aio *aio)
-{
-	struct io_uring_cqe *cqe;
-	unsigned n = 0;
-	while (io_uring_peek_cqe(&aio->ring, &cqe) == 0 && cqe) {
-		struct aio_op *op = io_uring_cqe_get_data(cqe);
-		int64_t result = cqe->res;
-		io_uring_cqe_seen(&aio->ring, cqe);
-		finish(aio, op, result);
-		n++;
-	}
-	return n;
 }
 
 static void ring_wait(struct aio *aio)
