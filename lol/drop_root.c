@@ -6,10 +6,15 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
+#include <linux/securebits.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* The number in an environment variable, or 0 for anything that is not an id of an ordinary user. */
@@ -46,6 +51,38 @@ static bool is_exactly(uid_t uid, gid_t gid)
 	       eg == gid && sg == gid && getgroups(0, NULL) == 0;
 }
 
+/*
+ * Is root here an ordinary user outside, and the only one who is known here (unshare -Ur, containers without subordinate ids)?
+ * user_namespaces(7): lines of an id here, its id outside, and how many there are.
+ */
+static bool root_of_nothing(void)
+{
+	FILE *map = fopen("/proc/self/uid_map", "re");
+	unsigned long here, outside, count, more;
+	bool alone = map && fscanf(map, "%lu %lu %lu", &here, &outside, &count) == 3 && here == 0 && outside != 0 && count == 1 &&
+		     fscanf(map, "%lu", &more) == EOF;
+
+	if (map)
+		fclose(map);
+	return alone;
+}
+
+/* Nobody to become: what is left of root is given up, here and in every program that is started. */
+static int drop_capabilities(struct lol_error *err)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {{0}};
+	bool bad = prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED) != 0;
+
+	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
+		bad |= prctl(PR_CAPBSET_DROP, cap) != 0;
+	bad |= prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0;
+	if (bad || syscall(SYS_capset, &header, none))
+		return lol_error(err, -errno, "cannot give up the rights of this namespace's root: %s; start lol-run as an ordinary user",
+				 strerror(errno));
+	return 0;
+}
+
 int drop_root(struct lol_error *err)
 {
 	uid_t uid = getuid();
@@ -53,6 +90,8 @@ int drop_root(struct lol_error *err)
 
 	if (uid && geteuid())
 		return 0;
+	if (!uid && root_of_nothing())
+		return drop_capabilities(err);
 	if (!uid) {
 		uid = id_from("SUDO_UID");
 		gid = uid ? id_from("SUDO_GID") : 0;

@@ -10,7 +10,7 @@
 /*
  * To be called before anything is opened. Started by root: become the user who called sudo (SUDO_UID, SUDO_GID), else
  * nobody (65534), for good and without extra groups; HOME is set to that user's. Started through a set-uid file: become
- * the caller. For anybody else: does nothing. 0 or a negative errno with *err filled: then the program must end.
+ * the caller. Started by the root of a user namespace in which nobody else exists: give up all capabilities. For anybody else: does nothing. 0 or a negative errno with *err filled: then the program must end.
  */
 int drop_root(struct lol_error *err);
 

@@ -52,6 +52,20 @@ expect_status 0
 lol ./deny userns -- -- echo fine
 works fine
 
+# Containers: those of ordinary users, where root is one of them and nobody else exists, and Docker's and Podman's default seccomp profile.
+for container in "unshare -Ur" "unshare -Urmpf --mount-proc" "unshare -U"; do
+	if $container true 2>/dev/null; then
+		# shellcheck disable=SC2086 # words
+		lol $container -- -- sh -c 'id -u; echo fine'
+		works $'0\nfine'
+	else
+		echo "no '$container' here"
+	fi
+done
+lol ./deny docker -- -d disk.img -- sh -c 'echo docker >/dev/vda; sync; echo fine'
+works fine
+[ "$(head -c 6 disk.img)" = docker ] || fail "behind Docker's profile the write did not arrive"
+
 lol ./deny seccomp -- -- echo fine
 [ "$STATUS" = 125 ] || fail "without seccomp the guest is not confined, yet the status is $STATUS"
 works_or_says fine "seccomp"
