@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# A guest writes SQLite transactions with synchronous=FULL and is killed in the middle: the monitor, K or a U, by SIGKILL.
+# A guest writes SQLite transactions with synchronous=EXTRA and is killed in the middle: the monitor, K or a U, by SIGKILL.
 # Afterwards the file system recovers, the database is whole and every transaction that was reported as committed is there;
 # no process of the VM is left. LOL_CRASH_ROUNDS sets the rounds (default: 6).
 # timeout: 3000
