@@ -14,7 +14,7 @@ truncate -s 16M disk.img
 	while [ "$(cat /sys/block/vda/size)" = 32768 ]; do sleep 0.1; done; cat /sys/block/vda/size
 	echo end | dd of=/dev/vda bs=512 seek=65535 conv=sync,notrunc,fsync 2>/dev/null && echo written
 	read x; dd if=/dev/vda of=/dev/null bs=1M skip=20 count=1 2>/dev/null || echo error; dd if=/dev/vda of=/dev/null bs=1M count=1 2>/dev/null && echo fine' \
-	>out 2>"$ERRORS" < <(while [ ! -e go ]; do sleep 0.1; done; echo) &
+	>out 2>"$ERRORS" < <(while [ -d "$LOL_TMP" ] && [ ! -e "$LOL_TMP/go" ]; do sleep 0.1; done; echo) &
 pid=$!
 wait_for_text 60 32768 out
 truncate -s 32M disk.img
