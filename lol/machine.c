@@ -370,7 +370,7 @@ static int start(struct machine *m, struct lol_error *err)
 	if (!m->spawn.isolated && m->opts->verbosity > 0)
 		fprintf(stderr, "lol-run: user namespaces: the host forbids them; the guest runs behind its seccomp filters alone\n");
 	if ((ret = loop_add_fd(m->loop, m->doorbell, EPOLLIN, on_doorbell, m)) ||
-	    (ret = loop_add_fd(m->loop, m->spawn.monitor_sock, EPOLLIN, on_zygote, m)))
+	    (ret = loop_add_fd(m->loop, m->spawn.monitor_sock, EPOLLIN, on_zygote, m)) || (ret = messages_start(m)))
 		return lol_error(err, ret, "epoll: %s; close some files or raise ulimit -n", strerror(-ret));
 	if ((ret = control_set_loop(m->session->control, m->loop, m)))
 		return lol_error(err, ret, "control socket: %s; close some files or raise ulimit -n", strerror(-ret));
@@ -380,6 +380,7 @@ static int start(struct machine *m, struct lol_error *err)
 static void take_apart(struct machine *m)
 {
 	spawn_stop(&m->spawn);
+	messages_end(m);
 	machine_prompt_end(m);
 	control_set_loop(m->session->control, NULL, NULL);
 	gdb_destroy(m, 0);
@@ -459,7 +460,7 @@ static void dump_at_end(struct machine *m, int how)
 static int run_once(const struct lol_options *opts, struct session *session)
 {
 	struct machine m = {.opts = opts, .session = session, .stop_timer = -1, .ram_fd = -1, .ctl_fd = -1, .ushare_fd = -1, .doorbell = -1, .k_pidfd = -1,
-			    .pmem_fd = {-1, -1, -1, -1}, .spawn = {.zygote = -1, .monitor_sock = -1}};
+			    .pmem_fd = {-1, -1, -1, -1}, .spawn = {.zygote = -1, .monitor_sock = -1, .messages = -1}};
 	struct lol_error err;
 	int status;
 

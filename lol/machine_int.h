@@ -63,6 +63,7 @@ struct machine {
 	struct kctl *ctl;
 	unsigned ctl_cpus; /* our own count, K could change the one in ctl */
 	struct spawn spawn;
+	unsigned messages; /* bytes of theirs that have been passed on */
 	char death[256];
 	unsigned asking; /* the vCPU whose access to a device is being answered */
 	bool panicked;
@@ -141,6 +142,10 @@ void dump_forget(struct machine *m, void *arg); /* do not call done with arg any
 void dump_end(struct machine *m);               /* the VM ends: no dump is going on behind this */
 int dump_now(struct machine *m, const char *path, struct lol_error *err); /* outside of the loop */
 bool machine_panic(struct machine *m); /* the guest kernel has panicked; false: nobody wants it held, let it go on */
+
+/* machine_messages.c: what K and the zygote say, from spawn_start() to their end. */
+int messages_start(struct machine *m);
+void messages_end(struct machine *m);
 
 /* machine_init.c: lol-init and what it is told. */
 int init_map_file(const char *path, struct loader_blob *blob, struct lol_error *err);

@@ -65,7 +65,7 @@ static int place_fds(int *fds, unsigned n)
 	return 0;
 }
 
-static void child(const char *zygote, const char *k, int *fds, unsigned n, bool mapped, uid_t uid, gid_t gid)
+static void child(const char *zygote, const char *k, int *fds, unsigned n, int messages, bool mapped, uid_t uid, gid_t gid)
 {
 	char *argv[] = {(char *)zygote, (char *)k, NULL}, *env[] = {NULL};
 	sigset_t none;
@@ -78,7 +78,7 @@ static void child(const char *zygote, const char *k, int *fds, unsigned n, bool 
 	for (int s = 1; s < 32; s++)
 		signal(s, SIG_DFL);
 	setsid(); /* Ctrl-C at the terminal is the guest's */
-	if (place_fds(fds, n) == 0)
+	if (dup2(messages, 2) == 2 && place_fds(fds, n) == 0)
 		execve(zygote, argv, env);
 	_exit(127);
 }
@@ -86,11 +86,11 @@ static void child(const char *zygote, const char *k, int *fds, unsigned n, bool 
 int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, const int pmem[RAM_PMEM_MAX], struct lol_error *err)
 {
 	char *zygote = paths_helper("lol-u"), *k = paths_helper("lol-k");
-	int kz[2] = {-1, -1}, mon[2] = {-1, -1}, exe = -1, null = -1, ret = 0;
+	int kz[2] = {-1, -1}, mon[2] = {-1, -1}, messages[2] = {-1, -1}, exe = -1, null = -1, ret = 0;
 	uid_t uid = getuid();
 	gid_t gid = getgid();
 
-	*s = (struct spawn){.zygote = -1, .monitor_sock = -1};
+	*s = (struct spawn){.zygote = -1, .monitor_sock = -1, .messages = -1};
 	if (!zygote || !k || (exe = open(k, O_RDONLY | O_CLOEXEC)) < 0 || access(zygote, X_OK) < 0) {
 		ret = lol_error(err, -ENOENT, "%s: cannot be used: %s; install LoL again", k ? k : "lol-k", strerror(errno));
 		goto out;
@@ -101,6 +101,10 @@ int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, con
 	}
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, kz) < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, mon) < 0) {
 		ret = lol_error(err, -errno, "socketpair: %s; close some files or raise ulimit -n", strerror(errno));
+		goto out;
+	}
+	if (pipe2(messages, O_CLOEXEC) < 0 || fcntl(messages[0], F_SETFL, O_NONBLOCK) < 0) {
+		ret = lol_error(err, -errno, "pipe: %s; close some files or raise ulimit -n", strerror(errno));
 		goto out;
 	}
 	/*
@@ -114,7 +118,7 @@ int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, con
 	for (int flags = NAMESPACES;; flags = 0) {
 		pid_t pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
 		if (pid == 0)
-			child(zygote, k, fds, ARRAY_LEN(fds), flags != 0, uid, gid);
+			child(zygote, k, fds, ARRAY_LEN(fds), messages[1], flags != 0, uid, gid);
 		if (pid < 0 && flags)
 			continue; /* user namespaces are switched off: go on without */
 		if (pid < 0) {
@@ -126,13 +130,16 @@ int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, con
 		break;
 	}
 	s->monitor_sock = mon[0];
-	mon[0] = -1;
+	s->messages = messages[0];
+	mon[0] = messages[0] = -1;
 out:
 	for (int i = 0; i < 2; i++) {
 		if (kz[i] >= 0)
 			close(kz[i]);
 		if (mon[i] >= 0)
 			close(mon[i]);
+		if (messages[i] >= 0)
+			close(messages[i]);
 	}
 	if (exe >= 0)
 		close(exe);

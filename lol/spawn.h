@@ -12,6 +12,7 @@
 struct spawn {
 	pid_t zygote;
 	int monitor_sock; /* messages of the zygote */
+	int messages;     /* what all of them write to their standard error; the caller closes it */
 	bool isolated;    /* in namespaces of their own */
 };
 

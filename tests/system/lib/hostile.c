@@ -586,6 +586,16 @@ static void attack_close(void)
 	say("hostile: closed\n");
 }
 
+static void attack_stderr(void)
+{
+	char text[4096];
+
+	for (unsigned i = 0; i < sizeof(text); i++)
+		text[i] = (char)i; /* also what a terminal would act upon */
+	for (unsigned i = 0; i < 5000; i++)
+		host(SYS_write, 2, (long)text, sizeof(text), 0, 0, 0);
+}
+
 __attribute__((used)) void attack(void);
 void attack(void)
 {
@@ -594,7 +604,8 @@ void attack(void)
 		void (*run)(void);
 	} attacks[] = {{"syscalls", attack_syscalls}, {"scan", attack_scan},       {"scribble", attack_scribble},
 		       {"control", attack_control},   {"devices", attack_devices}, {"zygote", attack_zygote},
-		       {"maps", attack_maps},         {"close", attack_close}};
+		       {"maps", attack_maps},         {"close", attack_close},
+		       {"stderr", attack_stderr}};
 	const char *name = argument("attack");
 
 	seed = number("seed", 10) + 1;
