@@ -22,7 +22,7 @@ measure() {
 }
 measure &
 measurer=$!
-trap 'kill $measurer 2>/dev/null; rm -rf "$LOL_TMP/most"' EXIT
+trap 'kill $measurer $(pgrep -P $measurer) 2>/dev/null; rm -rf "$LOL_TMP/most"' EXIT
 
 guest_script stress $((seconds / 2 + 900)) STRESS_SECONDS=$((seconds / 2))
 echo "memory beyond RAM: $(cat "$LOL_TMP/most") kB"
@@ -49,7 +49,7 @@ sleep 5
 before=$(ticks $guest)
 sleep 20
 after=$(ticks $guest)
-kill $guest
+pkill -P $guest # timeout, which passes it on
 wait $guest
 echo "idle guest: $(((after - before) * 10)) ms of CPU in 20 s"
 [ $((after - before)) -lt 20 ] || fail "an idle guest uses 1 % of a CPU or more"
