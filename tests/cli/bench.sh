@@ -10,6 +10,9 @@ export PYTHONDONTWRITEBYTECODE=1
 run "$BENCH/run" --help
 expect_status 0
 expect "--readme"
+run "$BENCH/boot" --help
+expect_status 0
+expect "--rounds"
 for arguments in "--worlds moon" "--only nothing" "--cpus x" "--cpus 99999" "--rounds -1"; do
 	# shellcheck disable=SC2086 # two words
 	run "$BENCH/run" --out out $arguments
