@@ -30,7 +30,7 @@ loop() {
 }
 for t in proc sig mm fpu thread trace abi ipc; do loop \$t & done
 wait
-dmesg | grep -E 'WARNING|BUG:|Oops|Call Trace|segfault at 0 ip 0000000000000000' | grep -v 'traps:' | head -n 5
+dmesg | grep -E -B 3 -A 12 'WARNING|BUG:|Oops|Call Trace|segfault at 0 ip 0000000000000000' | grep -v 'traps:' | head -n 40
 echo storm over
 END
 chmod -R a+rX root
