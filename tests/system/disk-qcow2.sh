@@ -13,15 +13,6 @@ chmod 700 run
 export XDG_RUNTIME_DIR=$LOL_TMP/run
 initrd=$(shell_initrd)
 
-on_disks() { # DISK-OPTIONS... -- LINES
-	local -a disks=()
-	while [ "$1" != -- ]; do
-		disks+=(-d "$1")
-		shift
-	done
-	boot 120 -q -m 256M -i "$initrd" "${disks[@]}" -- sh -c "set -e; $2" </dev/null
-}
-
 qcow2() { qemu-img create -q -f qcow2 "$@"; }
 
 head -c 3000000 /dev/urandom >data

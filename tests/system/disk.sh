@@ -10,15 +10,6 @@ which mke2fs >/dev/null || skip "no mke2fs; install e2fsprogs"
 cd "$LOL_TMP" || exit 1
 initrd=$(shell_initrd)
 
-on_disks() { # DISK-OPTIONS... -- LINES
-	local -a disks=()
-	while [ "$1" != -- ]; do
-		disks+=(-d "$1")
-		shift
-	done
-	boot 120 -q -m 256M -i "$initrd" "${disks[@]}" -- sh -c "set -e; $2" </dev/null
-}
-
 truncate -s 64M a.img
 mke2fs -q -F -t ext4 a.img || fail mke2fs
 head -c 3000000 /dev/urandom >data

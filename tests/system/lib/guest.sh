@@ -4,6 +4,7 @@
 #
 #   initrd=$(shell_initrd)            busybox with /bin/sh, for `-- COMMAND`
 #   in_guest 60 sh -c 'exit 42'        boot -i $(shell_initrd) -- ..., stdout in $CONSOLE, stderr in $ERRORS
+#   on_disks SPEC... -- LINES          boot with these disks, LINES for the guest's shell
 #   expect_output TEXT                stdout is exactly TEXT and a newline; '' is nothing at all
 #   expect_quiet                      nothing on stderr
 #   wrong HINT ARGUMENT...            lol-run refuses: status 125, nothing on stdout, one line of the usual form with HINT
@@ -28,6 +29,15 @@ in_guest() {
 	local seconds=$1
 	shift
 	boot "$seconds" -q -m 256M -i "$(shell_initrd)" -- "$@"
+}
+
+on_disks() {
+	local -a disks=()
+	while [ "$1" != -- ]; do
+		disks+=(-d "$1")
+		shift
+	done
+	boot 120 -q -m 256M -i "$(shell_initrd)" "${disks[@]}" -- sh -c "set -e; $2" </dev/null
 }
 
 expect_output() {
