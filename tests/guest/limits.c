@@ -2,7 +2,15 @@
 /* Programs that take all they can get: more mappings than a process of the host can have, more processes than there is room for. */
 #include "guest-test.h"
 
+#include <dirent.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
+
+static bool in_a_guest_as_root(void)
+{
+	struct utsname name;
+	return !geteuid() && !uname(&name) && strstr(name.release, "-lol");
+}
 
 /* Half of the memory that is free now, at most 480 MiB, in pages. */
 static size_t half_of_memory(void)
@@ -88,8 +96,7 @@ TEST_LIMIT(fork_bomb, 240)
 	static uint8_t stack[65536] __attribute__((aligned(16)));
 	pid_t pid;
 
-	struct utsname name;
-	if (geteuid() || uname(&name) || !strstr(name.release, "-lol"))
+	if (!in_a_guest_as_root())
 		SKIP("only in a guest, as root");
 	/* Memory for them is not the question: without a limit the guest's own killer would choose who is to go. */
 	write_text("/proc/sys/kernel/threads-max", "800");
@@ -131,6 +138,58 @@ TEST_LIMIT(flood_of_timers, 120)
 		clock_gettime(CLOCK_MONOTONIC, &now_);
 	} while (now_.tv_sec - start.tv_sec < 2);
 	CHECK(work > 1000);
+}
+
+/* Every device file and every register of the devices that sysfs shows: opened, read, mapped, held open all at once. */
+static unsigned take(const char *dir, bool devices)
+{
+	DIR *d = opendir(dir);
+	unsigned n = 0;
+
+	for (struct dirent *e; d && (e = readdir(d));) {
+		char path[PATH_MAX], buf[4096];
+		struct stat st;
+		if (e->d_name[0] == '.' || snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) >= (int)sizeof(path) || lstat(path, &st))
+			continue;
+		if (S_ISDIR(st.st_mode))
+			n += take(path, devices);
+		if (devices ? !S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode) : !S_ISREG(st.st_mode))
+			continue;
+		pid_t pid = fork(); /* some would wait for ever */
+		if (pid == 0) {
+			alarm(1);
+			int fd = open(path, (devices ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY);
+			if (fd < 0)
+				_exit(1);
+			if (read(fd, buf, sizeof(buf)) < 0 && errno == EFAULT)
+				_exit(2);
+			void *p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+			_exit(p != MAP_FAILED && *(volatile char *)p == 1 ? 3 : 0);
+		}
+		int status;
+		CHECK(waitpid(pid, &status, 0) == pid);
+		if (devices)
+			open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY); /* kept */
+		n++;
+	}
+	if (d)
+		closedir(d);
+	return n;
+}
+
+TEST_LIMIT(every_device, 240)
+{
+	if (!in_a_guest_as_root())
+		SKIP("only in a guest, as root");
+	CHECK(take("/dev", true) > 10);
+	take("/sys/devices/platform", false);
+	for (int i = 0; i < 20; i++) { /* the guest goes on */
+		int status;
+		pid_t pid = fork();
+		if (pid == 0)
+			_exit(7);
+		CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	}
 }
 
 int main(int argc, char **argv)
