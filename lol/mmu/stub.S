@@ -263,7 +263,7 @@ stub_sys_wake:
 
 /* The first looks come without a pause, which costs 30 to 60 ns: most system calls are answered by then. */
 stub_wait:
-	mov	US(US_SPIN), %ecx
+	movzwl	US(US_SPIN), %ecx /* at most some milliseconds, whoever has written there */
 	xor	%edx, %edx
 	test	%ecx, %ecx
 	jz	2f

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # A guest kernel that attacks the host (lib/hostile.c): system calls of the host, K's memory, the control page, device registers and
 # virtqueues, the zygote. lol-run ends in order with a line that says why, and no file, socket or process outside is touched.
-# timeout: 600
+# timeout: 1500
 # shellcheck source=tests/system/lib/guest.sh
 . "$(dirname "$0")/lib/guest.sh"
 cd "$LOL_TMP" || exit 1
@@ -51,11 +51,11 @@ attack() {
 	local name=$1 seed=$2 initrd
 	shift 2
 	initrd=$(shell_initrd)
-	run timeout -k 10 200 ${TRACE:-} "$LOL_RUN" hostile -q -m 256M -i "$initrd" "$@" -a "attack=$name seed=$seed handler=$handler kctl=$kctl" \
+	run timeout -k 60 500 ${TRACE:-} "$LOL_RUN" hostile -q -m 256M -i "$initrd" "$@" -a "attack=$name seed=$seed handler=$handler kctl=$kctl" \
 		-a "pid=$process path=$LOL_TMP/outside/file secret=$(rev <<<"$secret")" -- true </dev/null
 	case $STATUS in
 	0 | 125 | 126 | 127) ;;
-	124) fail "$name $seed: not over after 200 s" ;;
+	124) fail "$name $seed: not over after 500 s" ;;
 	*) fail "$name $seed: status $STATUS" ;;
 	esac
 	[ "$STATUS" = 0 ] || grep -q '^lol-run: ' "$ERRORS" || fail "$name $seed: no reason given"
