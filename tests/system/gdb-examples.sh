@@ -46,11 +46,13 @@ initrd=$LOL_TMP/examples.cpio.gz
 GDB_SAFE=$(dirname "$LOL_KERNEL")
 cd "$LOL_TMP" || exit 1
 
-# The kernel's scripts.
+# The kernel's scripts. Those of 6.1 take the name of a per-CPU variable as a string.
+runqueues=runqueues
+! grep -q 'var_name\.string' "$GDB_SAFE/scripts/gdb/linux/cpus.py" || runqueues='"runqueues"'
 gdb_boot -i "$initrd" -- sh -c 'insmod /lol_corrupt.ko; insmod /lol_deadlock.ko; while :; do sleep 0.3; echo tick; done'
 wait_for_text 60 tick "$CONSOLE"
 in_gdb -ex 'lx-version' -ex 'lx-cmdline' -ex 'lx-lsmod' -ex 'lx-mounts' -ex 'lx-ps' -ex 'lx-dmesg' \
-	-ex 'p $lx_current().pid >= 0' -ex 'p $lx_task_by_pid(1).comm' -ex 'printf "run queue of CPU %d\n", $lx_per_cpu(runqueues).cpu' \
+	-ex 'p $lx_current().pid >= 0' -ex 'p $lx_task_by_pid(1).comm' -ex 'printf "run queue of CPU %d\n", $lx_per_cpu('"$runqueues"').cpu' \
 	-ex 'lx-symbols symbols' -ex 'info symbol relabel_tick' -ex 'p $lx_task_by_pid(2).comm' -ex 'p/x (long)&init_task == (long)$lx_task_by_pid(0)' \
 	-ex 'detach'
 saw_like "^Linux version 6"
