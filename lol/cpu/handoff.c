@@ -46,18 +46,13 @@ K_ALLOW(write, SCMP_A0(SCMP_CMP_GE, FD_MONITOR)); /* pipes of U's, which come fr
 #define KILL_TRIES 200000   /* of 0.2 ms and more */
 #define STUB_NS 500000000   /* of CPU time: the stub alone never takes that long */
 
-static uint64_t us(uint64_t n)
-{
-	return n * tsc_khz / 1000;
-}
-
 void handoff_init(struct vcpu *v)
 {
 	struct handoff *h = &v->handoff;
 
 	h->schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
-	h->backoff = us(BACKOFF_MIN_US);
-	h->check_at = rdtsc() + us(CHECK_US);
+	h->backoff = us_to_tsc(BACKOFF_MIN_US);
+	h->check_at = rdtsc() + us_to_tsc(CHECK_US);
 }
 
 static void go_to(int cpu)
@@ -101,16 +96,16 @@ static void look_at_scheduler(struct vcpu *v, uint64_t now)
 	h->waited = waited;
 	h->checked = now;
 	h->sleeps = 0;
-	h->check_at = now + us(CHECK_US);
+	h->check_at = now + us_to_tsc(CHECK_US);
 	ns = ns > wakes ? (ns - wakes) * tsc_khz / 1000000 : 0;
 	if (h->home || !passed)
 		return;
 	if (ns > passed >> COMPETITOR_SHIFT) {
 		h->home_until = now + h->backoff;
-		h->backoff = MIN(h->backoff * 2, us(BACKOFF_MAX_US));
+		h->backoff = MIN(h->backoff * 2, us_to_tsc(BACKOFF_MAX_US));
 		move(v, true);
 	} else if (now > h->home_until + 4 * h->backoff) {
-		h->backoff = us(BACKOFF_MIN_US);
+		h->backoff = us_to_tsc(BACKOFF_MIN_US);
 	}
 }
 
@@ -138,7 +133,7 @@ static void review(struct vcpu *v, bool was_long)
 		h->waited = kept_waiting(h);
 		h->checked = now;
 		h->sleeps = 0;
-		h->check_at = now + us(CHECK_US);
+		h->check_at = now + us_to_tsc(CHECK_US);
 	}
 }
 
@@ -159,7 +154,7 @@ static bool spin(struct ushare *s, unsigned ops)
 	for (unsigned i = 0; i < QUICK_LOOKS; i++)
 		if (over(s))
 			return true;
-	uint64_t limit = rdtsc() + us(kctl->spin_us + ops * OP_US);
+	uint64_t limit = rdtsc() + us_to_tsc(kctl->spin_us + ops * OP_US);
 	do {
 		if (over(s))
 			return true;
@@ -234,7 +229,7 @@ static bool wait_turn(struct vcpu *v, struct uproc *u, uint32_t cmd, unsigned op
 		}
 		atomic_store_explicit(&s->k_sleeps, 0, memory_order_relaxed);
 		if (kctl->spin_us)
-			review(v, spins || rdtsc() - start > us(kctl->spin_us));
+			review(v, spins || rdtsc() - start > us_to_tsc(kctl->spin_us));
 	} else {
 		review(v, false);
 	}

@@ -18,11 +18,6 @@ K_ALLOW(futex);
 #define POLL_MAX_US 100u
 #define SHORT_US 200u /* a wait that polling could have caught */
 
-static uint64_t us(uint64_t n)
-{
-	return n * tsc_khz / 1000;
-}
-
 static bool due(struct vcpu *v)
 {
 	return interrupt_waiting(v) || vh.park; /* to rest, hlt ends for nothing, as it may */
@@ -57,10 +52,10 @@ static void adapt(struct vcpu *v, uint64_t waited)
 {
 	if (waited <= v->idle_poll)
 		return;
-	if (waited > us(SHORT_US))
-		v->idle_poll = v->idle_poll > us(POLL_MIN_US) ? v->idle_poll / 2 : 0;
+	if (waited > us_to_tsc(SHORT_US))
+		v->idle_poll = v->idle_poll > us_to_tsc(POLL_MIN_US) ? v->idle_poll / 2 : 0;
 	else
-		v->idle_poll = MIN(MAX(v->idle_poll * 2, us(POLL_MIN_US)), us(POLL_MAX_US));
+		v->idle_poll = MIN(MAX(v->idle_poll * 2, us_to_tsc(POLL_MIN_US)), us_to_tsc(POLL_MAX_US));
 }
 
 /* hlt with interrupts on: until something is due. */

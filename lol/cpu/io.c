@@ -110,7 +110,7 @@ static uint64_t rpc(struct vcpu *v, uint32_t op, uint32_t port, uint64_t addr, u
 	atomic_store(&r->state, KRPC_ASKED);
 	doorbell();
 	for (;;) {
-		uint64_t limit = rdtsc() + (uint64_t)kctl->spin_us * tsc_khz / 1000;
+		uint64_t limit = rdtsc() + us_to_tsc(kctl->spin_us);
 		do
 			if (atomic_load_explicit(&r->state, memory_order_acquire) == KRPC_ANSWERED)
 				goto out;

@@ -195,6 +195,10 @@ static inline uint64_t rdtsc(void)
 {
 	return __builtin_ia32_rdtsc();
 }
+static inline uint64_t us_to_tsc(uint64_t us)
+{
+	return us * tsc_khz / 1000;
+}
 static inline uint64_t rdgsbase(void)
 {
 	uint64_t v;

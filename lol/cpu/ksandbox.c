@@ -13,8 +13,6 @@
 
 const char *ksandbox_enter(void);
 
-const char *ksandbox_enter(void);
-
 /* The declarations of K's sources (K_ALLOW in k.h), collected by the build, become rules. */
 static int add_rules(scmp_filter_ctx c)
 {

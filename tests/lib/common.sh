@@ -9,6 +9,7 @@
 #   expect_status 0                   how the last boot (or run) ended
 #   expect 'text'                     a fixed string is on the console; expect_not: is not
 #   initrd=$(guest_initrd 'echo hi')  an initial RAM disk that runs these lines and powers off
+#   alive PID                         the process exists and is no zombie
 #   skip "no gdb here" / fail "why"   end the test
 
 LC_ALL=C
@@ -36,6 +37,10 @@ CONSOLE=$LOL_TMP/console ERRORS=$LOL_TMP/errors STATUS=
 
 # No configuration of the user's decides what a test tests.
 export XDG_CONFIG_HOME=$LOL_TMP/config
+
+alive() {
+	[[ $(ps -o stat= -p "$1") == [^Z]* ]]
+}
 
 show_guest() {
 	[ ! -s "$CONSOLE" ] || { echo "--- end of the console:" && tail -n 40 "$CONSOLE"; }

@@ -11,8 +11,6 @@ prepare
 disk=$LOL_TMP/disk.img
 cp --sparse=always "$IMAGE" "$disk" && chmod a+rw "$disk" || fail "no room for a copy of the image"
 
-runs() { [[ $(ps -o stat= -p "$1") == [^Z]* ]]; }
-
 gone() { # PID...: false when one of them still runs 3 s later
 	local pid i
 	for pid in "$@"; do
@@ -48,10 +46,10 @@ for ((round = 1; round <= ${LOL_CRASH_ROUNDS:-6}; round++)); do
 	# A program whose U was killed in the middle of user code dies; in a system call it gets another one and goes on.
 	if [ "$victim" = lol-u ]; then
 		for ((i = 0; i < 50; i++)); do
-			runs $timer || break
+			alive $timer || break
 			sleep 0.1
 		done
-		if runs $timer; then
+		if alive $timer; then
 			before=$(stat -c %s "$LOL_TMP/commits")
 			sleep 2
 			[ "$(stat -c %s "$LOL_TMP/commits")" -gt "$before" ] || fail "a U was killed and the VM hangs"

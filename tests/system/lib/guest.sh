@@ -10,7 +10,6 @@
 #   wrong HINT ARGUMENT...            lol-run refuses: status 125, nothing on stdout, one line of the usual form with HINT
 #   finish                            the last line of a test that uses it
 #   tree_pids PID                     PID and all its descendants
-#   alive PID                         the process exists and is no zombie
 #   none_left PID...                  these processes end, soon
 #   wait_for_text SECONDS TEXT FILE   until a file has a text; fails when it does not get it
 #   ... < <(typed [TEXT INPUT]...)    at a terminal: each INPUT (with \n, \003...) is typed once $CONSOLE has the TEXT before it; the
@@ -89,10 +88,6 @@ tree_pids() {
 	for pid in $(ps -o pid= --ppid "$1"); do
 		tree_pids "$pid"
 	done
-}
-
-alive() {
-	[[ $(ps -o stat= -p "$1") == [^Z]* ]]
 }
 
 # none_left PID...: all of them end, soon.
