@@ -32,7 +32,7 @@
 #define K_KERNEL_END 0x720000000000ull
 
 /* The memfd of guest RAM goes on behind RAM with what K maps into U's on its own account, see lol/mmu/upatch.c. */
-#define PATCH_AREA (8ull << 20)
+#define PATCH_AREA (72ull << 20) /* touched as needed */
 
 /* File descriptors that K and the zygote inherit, by number. */
 enum { FD_RAM = 3, FD_CTL = 4, FD_USHARE = 5, FD_DOORBELL = 6, FD_ZYGOTE = 7, FD_MONITOR = 8, FD_K_EXE = 9, FD_K_SOCK = 10, FD_PMEM = 11 /* RAM_PMEM_MAX of them, /dev/null where there is none */ };
@@ -79,7 +79,7 @@ enum kstop { KSTOP_NONE, KSTOP_POWEROFF, KSTOP_RESET, KSTOP_PANIC, KSTOP_BUG, KS
 	X(site_calls) X(site_traps) X(traps_segv) X(traps_other) X(user_access) X(user_access_faults) X(k_fills) \
 	X(k_flushes) X(u_fills) X(u_fill_pages) X(u_ahead) X(u_enter) X(u_syscalls) X(u_pf_injected) X(u_exceptions) X(u_kicks) \
 	X(u_resyncs) X(u_switches) X(u_parks) X(u_created) X(u_ended) X(u_evicted) X(u_batch_ops) X(irqs) X(timer_arms) X(hlt) X(hlt_sleeps) X(cr3_writes) \
-	X(invlpg) X(rpc) X(notify) X(fpu_save) X(fpu_load) X(inline_sites) X(sites) X(u_sleeps) X(k_sleeps) X(mmio_traps) X(port_io) X(iret_kernel) X(u_sites) X(u_fast_syscalls) X(handoff_moves) X(u_displaced)
+	X(invlpg) X(rpc) X(notify) X(fpu_save) X(fpu_load) X(inline_sites) X(sites) X(u_sleeps) X(k_sleeps) X(mmio_traps) X(port_io) X(iret_kernel) X(u_sites) X(u_copies_evicted) X(u_fast_syscalls) X(handoff_moves) X(u_displaced)
 struct kstats {
 #define X(n) uint64_t n;
 	KSTATS(X)

@@ -473,6 +473,8 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		}
 		get_regs(u, g);
 		get_segments(v, u);
+		if (u->copies_gone)
+			upatch_let_go(u);
 		bool stepped = step && u->s->why == SIG_TRAP && u->s->regs[UR_TRAPNO] == VEC_DB;
 		if (step)
 			watch_end(v, g, stepped);

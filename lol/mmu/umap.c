@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 #include "mmu/upatch.h"
+#include "mmu/utramp.h"
 
 K_ALLOW(pidfd_send_signal);
 
@@ -41,22 +42,23 @@ static uint64_t *shadow_entry(struct uproc *u, gva_t va)
 }
 
 /* Change a shadow entry; who can write to a page decides whether it may have a copy. */
-static void set_entry(struct vcpu *v, uint64_t *sh, uint64_t new)
+static void set_entry(struct vcpu *v, struct uproc *u, uint64_t *sh, uint64_t new)
 {
 	uint64_t old = *sh;
 
 	*sh = new;
+	if (old & SH_COPY && !(new & SH_COPY))
+		upatch_unmapped(u, (unsigned)(old >> SH_COPY_SHIFT));
 	if (new &SH_W)
 		upatch_writer(v, new &PTE_ADDR, 1);
 	if (old & SH_W)
 		upatch_writer(v, old & PTE_ADDR, -1);
 }
 
-static void flush_batch(struct vcpu *v, struct uproc *u)
+/* True: u has done all that was queued, or tried to (u->broken). */
+static bool flush_batch(struct vcpu *v, struct uproc *u)
 {
-	if (!u->queued)
-		return;
-	user_run(v, u, UCMD_BATCH);
+	return !u->queued || user_run(v, u, UCMD_BATCH);
 }
 
 static struct ubatch_op *queue(struct vcpu *v, struct uproc *u, uint64_t nr, gva_t va, uint64_t len)
@@ -120,35 +122,36 @@ static void queue_touch(struct vcpu *v, struct uproc *u, gva_t va, uint64_t len)
 	u->maps--;
 }
 
-static void free_nodes(struct vcpu *v, struct shnode *n, int shift)
+static void free_nodes(struct vcpu *v, struct uproc *u, struct shnode *n, int shift)
 {
 	if (!n)
 		return;
 	for (int i = 0; i < 512; i++)
 		if (shift > 12)
-			free_nodes(v, n->down[i], shift - 9);
+			free_nodes(v, u, n->down[i], shift - 9);
 		else
-			set_entry(v, &n->entry[i], 0);
+			set_entry(v, u, &n->entry[i], 0);
 	shnode_free(n);
 }
 
 void umap_drop(struct vcpu *v, struct uproc *u)
 {
 	for (unsigned i = 0; i < ARRAY_LEN(u->top); i++) {
-		free_nodes(v, u->top[i], 30);
+		free_nodes(v, u, u->top[i], 30);
 		u->top[i] = NULL;
 	}
 	u->queued = 0;
 	u->ninval = 0;
 	u->resync = false;
 	if (u->maps)
-		queue_munmap(v, u, UPATCH_BASE, K_USER_END - UPATCH_BASE);
+		queue_munmap(v, u, UPATCH_BASE + UPATCH_WINDOW, K_USER_END - UPATCH_BASE - UPATCH_WINDOW);
 	u->maps = 0;
-	u->window = false;
 	u->broken = false;
-	flush_batch(v, u);
+	bool done = flush_batch(v, u);
 	if (u->broken) /* it still has what no record knows of */
 		sys6(SYS_pidfd_send_signal, u->pidfd, 9, 0, 0, 0, 0);
+	else if (done && u->copies_gone)
+		upatch_let_go(u);
 }
 
 /* What the host mapping of a present 4 KiB translation may allow. D must be set by a fault, so a clean page is not writable. */
@@ -164,34 +167,36 @@ static bool joins(_Atomic uint64_t *pte, const uint64_t *shadow, uint64_t want, 
 	return !*shadow && (e & mask) == want && (e & PTE_ADDR) == gpa;
 }
 
-/* Pages of the run that have rewritten system calls: their copies go on top. */
-static void map_copies(struct vcpu *v, struct uproc *u, gva_t va, uint64_t *sh, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		uint64_t off = upatch_copy(v, u, va + i * PAGE_SIZE, sh[i] & PTE_ADDR);
-		if (off == UINT64_MAX)
-			continue;
-		umap_window(v, u);
-		queue_mmap(v, u, va + i * PAGE_SIZE, PAGE_SIZE, sh[i], off);
-		sh[i] |= SH_COPY;
-	}
-}
-
-void umap_window(struct vcpu *v, struct uproc *u)
+/* The low window, once for each process. */
+static void map_window(struct vcpu *v, struct uproc *u)
 {
 	if (u->window)
 		return;
 	u->window = true;
-	queue_mmap(v, u, UPATCH_BASE, UPATCH_WINDOW, SH_R | SH_X, ram.size);
+	queue_mmap(v, u, UPATCH_BASE, PATCH_TABLE_SIZE, SH_R, ram.size);
+	queue_mmap(v, u, utramp_address(0), UTRAMP_WINDOW, SH_R | SH_X, upatch_window_offset(u));
 }
 
-bool umap_has_copy(struct uproc *u, gva_t va, gpa_t *gpa)
+/* Pages of the run that have rewritten system calls: their copies go on top. */
+static void map_copies(struct vcpu *v, struct uproc *u, gva_t va, uint64_t *sh, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		int number = upatch_copy(v, u, va + i * PAGE_SIZE, sh[i] & PTE_ADDR);
+		if (number < 0)
+			continue;
+		map_window(v, u);
+		queue_mmap(v, u, va + i * PAGE_SIZE, PAGE_SIZE, sh[i], upatch_copy_offset((unsigned)number));
+		sh[i] |= SH_COPY | (uint64_t)number << SH_COPY_SHIFT;
+	}
+}
+
+bool umap_has_copy(struct uproc *u, gva_t va, unsigned *number)
 {
 	uint64_t *sh = shadow_entry(u, va);
 
 	if (!sh || !(*sh & SH_COPY))
 		return false;
-	*gpa = *sh & PTE_ADDR;
+	*number = (unsigned)(*sh >> SH_COPY_SHIFT);
 	return true;
 }
 
@@ -201,7 +206,7 @@ void umap_forget_page(struct vcpu *v, struct uproc *u, gva_t va)
 
 	if (!sh || !*sh)
 		return;
-	set_entry(v, sh, 0);
+	set_entry(v, u, sh, 0);
 	queue_munmap(v, u, va & PAGE_MASK, PAGE_SIZE);
 }
 
@@ -263,7 +268,7 @@ static bool map_run(struct vcpu *v, struct uproc *u, uint64_t *sh, gva_t va, con
 	if (fresh && flags & SH_W && len >= TOUCH_MIN)
 		queue_touch(v, u, first_va, len);
 	for (unsigned k = first; k <= last; k++)
-		set_entry(v, &sh[k], (first_gpa + (uint64_t)(k - first) * PAGE_SIZE) | flags);
+		set_entry(v, u, &sh[k], (first_gpa + (uint64_t)(k - first) * PAGE_SIZE) | flags);
 	if ((flags & (SH_W | SH_X)) == SH_X && !u->stepping)
 		map_copies(v, u, first_va, &sh[first], last - first + 1);
 	STAT(u_fills);
@@ -384,13 +389,13 @@ static void stretch_add(struct vcpu *v, struct uproc *u, struct stretch *s, gva_
 static bool compare(struct vcpu *v, struct uproc *u, struct stretch *s, gva_t va, uint64_t *sh, uint64_t now)
 {
 	if (!now || (now & PTE_ADDR) != (*sh & PTE_ADDR)) {
-		set_entry(v, sh, 0);
+		set_entry(v, u, sh, 0);
 		stretch_add(v, u, s, va, 0);
 		return false;
 	}
 	uint64_t keep = *sh & now & SH_PROT;
 	if (keep != (*sh & SH_PROT)) {
-		set_entry(v, sh, (*sh & ~SH_PROT) | keep);
+		set_entry(v, u, sh, (*sh & ~SH_PROT) | keep);
 		stretch_add(v, u, s, va, keep);
 	} else {
 		stretch_end(v, u, s);

@@ -15,13 +15,14 @@
  *
  * Nothing in copies and trampolines depends on the address at which a program has the page,
  * so one copy serves all: K keeps for each U where it is mapped (once at most), and tells U
- * by a word in its slice where a trampoline leads back to.
+ * by a word in its slice where a trampoline leads back to. The table is the same in all U's; the trampolines, which have
+ * bytes of the text, are each U's own, and only those of the copies that it has mapped (utramp.c).
  *
  * Two forms are taken; the window must lie in one page:
  *
- *   AFTER   syscall; some instructions    these move into the trampoline; at least 5 bytes,
- *                                         mostly cmp $-4095, %rax
- *   BEFORE  mov $nr, %eax; syscall        the mov moves into the trampoline
+ *   USITE_AFTER   syscall; some instructions    these move into the trampoline; at least 5 bytes,
+ *                                               mostly cmp $-4095, %rax
+ *   USITE_BEFORE  mov $nr, %eax; syscall        the mov moves into the trampoline
  *
  * A program may jump to an instruction that has moved: a loop that tries again, a cold part
  * of the function megabytes away, a table of jumps. No search finds all of these, so each
@@ -49,6 +50,9 @@
  * and the first write makes an end of the copy.  While a program single-steps itself, or is
  * stepped, its U has no copies.
  *
+ * A copy that is no longer valid lives on while a U has it mapped; then it, its sites and their entries of the table are
+ * free again. When all are in use, valid copies that nobody has mapped make room: what has ended does not hold up what begins.
+ *
  * Several vCPUs: one lock for all of this but what a U's own vCPU looks up (sites are complete before their number is
  * known, where[] of a slot is written by its vCPU).  Bytes that another vCPU may be executing are changed, and a copy
  * that has become wrong is taken away, while that vCPU is out of user code: pause_others() and upatch_enter().
@@ -59,46 +63,43 @@
 #include <sys/syscall.h>
 
 #include "cpu/insn.h"
+#include "mmu/utramp.h"
 
 K_ALLOW(mprotect);
 K_ALLOW(sched_yield);
 
-#define SITES 4096u
 #define COPIES 1024u
-#define TRAMP_SIZE 64u
+#define SITES_SPARE 256u /* so few entries of the table left: time to make room */
 #define NONE 0xffffu
+#define GONE 1 /* in where[]: u has been told to unmap it and may not have done so yet */
 
-enum form { AFTER, BEFORE };
 enum entry { ENTRY_ANY = 0, ENTRY_3 = 1, ENTRY_4 = 2 }; /* bytes of the address that must trap, as bits */
 
-static struct site {
-	uint16_t copy, off; /* of the window in the page */
-	uint16_t next;      /* of the same copy, or NONE */
-	uint8_t form;
-	uint8_t moved;   /* AFTER: bytes behind the syscall that stand in the trampoline */
-	uint32_t starts; /* bit n: an instruction began at byte n of the window */
-	bool used;
-} site[SITES];                /* by entry of the table */
-static unsigned free_from[4]; /* by enum entry */
+static struct usite site[UTRAMPS]; /* by entry of the table */
+static unsigned nsites;            /* in use */
+static unsigned free_from[4];      /* by enum entry */
 static struct klock lock;
 static _Atomic uint32_t pausing; /* a vCPU changes what others may execute: stay out of user code */
 
 static struct copy {
 	gpa_t gpa;
 	bool valid;
-	uint16_t sites; /* the first, or NONE */
+	uint16_t sites;   /* the first, or NONE */
+	uint16_t holders; /* U's for which where[] is set */
+	uint16_t next;    /* of the free ones, or NONE */
 } copy[COPIES];
-static unsigned ncopies;
+static unsigned ncopies;             /* that were ever used */
+static uint16_t free_copies = NONE; /* the first */
 
-/* The area behind guest RAM in its memfd: table, trampolines, copies; and the originals, which only K has. */
+/* The area behind guest RAM in its memfd: table, copies, windows of trampolines; and the originals, which only K has. */
 static uint8_t *area;
 static uint8_t *originals;
-static _Atomic uint16_t *copy_of_page; /* by page of RAM: number of its newest copy + 1 */
+static _Atomic uint16_t *copy_of_page; /* by page of RAM: number of its valid copy + 1 */
 static _Atomic uint16_t *writers;      /* by page of RAM: mappings of U's that can be written through */
-static gva_t (*where)[COPIES];         /* by slot of the U */
+static gva_t (*where)[COPIES];         /* by slot of the U: address, GONE, or 0 */
 
-#define AREA_TRAMPS PATCH_TABLE_SIZE
-#define AREA_COPIES (PATCH_TABLE_SIZE + SITES * TRAMP_SIZE)
+#define AREA_COPIES PATCH_TABLE_SIZE
+#define AREA_WINDOWS (AREA_COPIES + COPIES * PAGE_SIZE)
 
 static void *reserve(size_t size)
 {
@@ -107,8 +108,8 @@ static void *reserve(size_t size)
 
 void upatch_init(void)
 {
-	_Static_assert(AREA_COPIES + COPIES * PAGE_SIZE <= PATCH_AREA, "area");
-	_Static_assert(AREA_COPIES <= UPATCH_WINDOW && SITES * 8 <= PATCH_TABLE_SIZE, "window");
+	_Static_assert(AREA_WINDOWS + MAX_U * UTRAMP_WINDOW <= PATCH_AREA, "area");
+	_Static_assert(PATCH_TABLE_SIZE + UTRAMP_WINDOW <= UPATCH_WINDOW && UTRAMPS * 8 <= PATCH_TABLE_SIZE, "window");
 	area = mmap(NULL, PATCH_AREA, PROT_READ | PROT_WRITE, MAP_SHARED, FD_RAM, (off_t)ram.size);
 	originals = reserve(COPIES * PAGE_SIZE);
 	copy_of_page = reserve(ram_span(&ram) / PAGE_SIZE * sizeof(*copy_of_page));
@@ -117,6 +118,7 @@ void upatch_init(void)
 	if (area == MAP_FAILED || originals == MAP_FAILED || copy_of_page == MAP_FAILED || writers == MAP_FAILED ||
 	    where == MAP_FAILED)
 		k_stop(KSTOP_START, "cannot map memory for rewritten user code");
+	utramp_init((uint64_t *)area, area + AREA_WINDOWS);
 }
 
 static _Atomic uint16_t *index_of(gpa_t gpa)
@@ -125,10 +127,11 @@ static _Atomic uint16_t *index_of(gpa_t gpa)
 	return off == UINT64_MAX ? NULL : &copy_of_page[off / PAGE_SIZE];
 }
 
+/* The valid copy of a page, or NULL. */
 static struct copy *find_copy(gpa_t gpa)
 {
 	_Atomic uint16_t *i = index_of(gpa);
-	return i && *i && copy[*i - 1].valid ? &copy[*i - 1] : NULL;
+	return i && *i ? &copy[*i - 1] : NULL;
 }
 
 static uint8_t *copy_bytes(const struct copy *c)
@@ -196,10 +199,25 @@ static bool set_writable(gpa_t gpa, bool may)
 	       (linear == direct || sys3(SYS_mprotect, linear, PAGE_SIZE, prot) == 0);
 }
 
+/* Nobody has it mapped and nobody will: it may become another page's. */
+static void free_copy(struct copy *c)
+{
+	for (unsigned n = c->sites; n != NONE; n = site[n].next) {
+		__atomic_store_n(&site[n].used, false, __ATOMIC_RELEASE);
+		nsites--;
+		for (unsigned class = 0; class < ARRAY_LEN(free_from); class ++)
+			free_from[class] = MIN(free_from[class], n);
+	}
+	c->sites = NONE;
+	c->next = free_copies;
+	free_copies = (uint16_t)(c - copy);
+}
+
 /* The page is no longer what the copy was made of: U's that map it let go of it before they run again. */
 static void retire(struct vcpu *v, struct copy *c)
 {
 	c->valid = false;
+	atomic_store(index_of(c->gpa), 0);
 	pause_others(v, c);
 	if (!set_writable(c->gpa, true))
 		k_stop(KSTOP_BUG, "a page of guest memory cannot be made writable again");
@@ -207,6 +225,23 @@ static void retire(struct vcpu *v, struct copy *c)
 		if (where[slot][c - copy] && upool_by_slot(slot))
 			__atomic_store_n(&upool_by_slot(slot)->stale_copies, true, __ATOMIC_RELAXED);
 	resume_others();
+	if (!c->holders)
+		free_copy(c);
+}
+
+/* Take from those that nobody has mapped, if there is one. */
+static void make_room(struct vcpu *v)
+{
+	static unsigned hand;
+
+	for (unsigned i = 0; i < ncopies; i++) {
+		struct copy *c = &copy[hand++ % ncopies];
+		if (c->valid && !c->holders) {
+			STAT(u_copies_evicted);
+			retire(v, c);
+			return;
+		}
+	}
 }
 
 bool upatch_written(struct vcpu *v, gva_t va)
@@ -269,28 +304,63 @@ void upatch_writer(struct vcpu *v, gpa_t gpa, int more)
 	k_unlock(&lock);
 }
 
-uint64_t upatch_copy(struct vcpu *v, struct uproc *u, gva_t va, gpa_t gpa)
+int upatch_copy(struct vcpu *v, struct uproc *u, gva_t va, gpa_t gpa)
 {
 	_Atomic uint16_t *index = index_of(gpa);
-	uint64_t off = UINT64_MAX;
-	gpa_t other;
+	int number = -1;
 
 	if (!index || !atomic_load_explicit(index, memory_order_relaxed))
-		return off;
+		return number;
 	k_lock(&lock);
 	struct copy *c = current_copy(v, gpa);
 	gva_t *at = c ? &where[u->slot][c - copy] : NULL;
-	if (at && (!*at || *at == (va & PAGE_MASK) || !umap_has_copy(u, *at, &other) || other != c->gpa)) {
+	if (at && *at <= GONE) {
+		c->holders += *at != GONE;
 		*at = va & PAGE_MASK;
-		off = ram.size + AREA_COPIES + (uint64_t)(c - copy) * PAGE_SIZE;
+		for (unsigned n = c->sites; n != NONE; n = site[n].next)
+			utramp_write(u->slot, n, &site[n], original_bytes(c) + site[n].off);
+		number = (int)(c - copy);
 	}
 	k_unlock(&lock);
-	return off;
+	return number;
+}
+
+uint64_t upatch_copy_offset(unsigned number)
+{
+	return ram.size + AREA_COPIES + (uint64_t)number * PAGE_SIZE;
+}
+
+uint64_t upatch_window_offset(const struct uproc *u)
+{
+	return ram.size + AREA_WINDOWS + (uint64_t)u->slot * UTRAMP_WINDOW;
+}
+
+void upatch_unmapped(struct uproc *u, unsigned number)
+{
+	k_lock(&lock);
+	for (unsigned n = copy[number].sites; n != NONE; n = site[n].next)
+		utramp_erase(u->slot, n);
+	where[u->slot][number] = GONE;
+	k_unlock(&lock);
+	u->copies_gone = true;
+}
+
+void upatch_let_go(struct uproc *u)
+{
+	u->copies_gone = false;
+	k_lock(&lock);
+	for (unsigned i = 0; i < ncopies; i++) {
+		if (where[u->slot][i] != GONE)
+			continue;
+		where[u->slot][i] = 0;
+		if (!--copy[i].holders && !copy[i].valid)
+			free_copy(&copy[i]);
+	}
+	k_unlock(&lock);
 }
 
 /* ---- sites ---- */
 
-#define MOVED_MAX 24u
 #define JUMP 7u /* bytes */
 
 /* Opcodes that 64-bit mode does not have, or not for user code, whatever follows; as the second byte of a table address. */
@@ -307,16 +377,16 @@ static unsigned entry_class(unsigned n)
 	return class;
 }
 
-/* A free entry of the table with these bytes trapping, SITES: none. The rare kinds are kept for who needs them. */
+/* A free entry of the table with these bytes trapping, UTRAMPS: none. The rare kinds are kept for who needs them. */
 static unsigned find_entry(unsigned class)
 {
-	for (unsigned *n = &free_from[class]; *n < SITES; ++*n)
+	for (unsigned *n = &free_from[class]; *n < UTRAMPS; ++*n)
 		if (!site[*n].used && entry_class(*n) == class)
 			return *n;
 	for (unsigned more = class + 1; more <= (ENTRY_3 | ENTRY_4); more++)
-		if ((more & class) == class && find_entry(more) < SITES)
+		if ((more & class) == class && find_entry(more) < UTRAMPS)
 			return find_entry(more);
-	return SITES;
+	return UTRAMPS;
 }
 
 /*
@@ -337,7 +407,7 @@ static bool mov_before(const uint8_t *page, unsigned off)
 }
 
 /* Bytes of the instructions behind the syscall at off that can move, at least 5; 0: they cannot. Sets s->starts. */
-static unsigned movable(const uint8_t *page, unsigned off, struct site *s)
+static unsigned movable(const uint8_t *page, unsigned off, struct usite *s)
 {
 	unsigned n = 0;
 
@@ -348,16 +418,16 @@ static unsigned movable(const uint8_t *page, unsigned off, struct site *s)
 		s->starts |= 1u << (2 + n);
 		n += len;
 	}
-	return n <= MOVED_MAX ? n : 0;
+	return n <= UTRAMP_MOVED_MAX ? n : 0;
 }
 
-static unsigned window_size(const struct site *s)
+static unsigned window_size(const struct usite *s)
 {
-	return s->form == AFTER ? 2u + s->moved : JUMP;
+	return s->form == USITE_AFTER ? 2u + s->moved : JUMP;
 }
 
 /* Windows of one copy must not overlap. */
-static bool fits(const struct copy *c, const struct site *s)
+static bool fits(const struct copy *c, const struct usite *s)
 {
 	for (unsigned n = c ? c->sites : NONE; n != NONE; n = site[n].next)
 		if (s->off < site[n].off + window_size(&site[n]) && site[n].off < s->off + window_size(s))
@@ -366,25 +436,25 @@ static bool fits(const struct copy *c, const struct site *s)
 }
 
 /* The form in which the syscall at offset off can be taken, and the entry for it. False: in none. */
-static bool choose_form(const struct copy *c, const uint8_t *page, unsigned off, struct site *s, unsigned *entry)
+static bool choose_form(const struct copy *c, const uint8_t *page, unsigned off, struct usite *s, unsigned *entry)
 {
-	*s = (struct site){.off = (uint16_t)off, .form = AFTER, .used = true};
+	*s = (struct usite){.off = (uint16_t)off, .form = USITE_AFTER, .used = true};
 	s->moved = (uint8_t)movable(page, off, s);
-	*entry = s->moved ? find_entry((s->starts & 8 ? ENTRY_3 : 0) | (s->starts & 16 ? ENTRY_4 : 0)) : SITES;
-	if (*entry < SITES && fits(c, s))
+	*entry = s->moved ? find_entry((s->starts & 8 ? ENTRY_3 : 0) | (s->starts & 16 ? ENTRY_4 : 0)) : UTRAMPS;
+	if (*entry < UTRAMPS && fits(c, s))
 		return true;
-	*s = (struct site){.off = (uint16_t)(off - 5), .form = BEFORE, .starts = 1u << 5, .used = true};
+	*s = (struct usite){.off = (uint16_t)(off - 5), .form = USITE_BEFORE, .starts = 1u << 5, .used = true};
 	*entry = find_entry(ENTRY_ANY);
-	return *entry < SITES && mov_before(page, off) && fits(c, s);
+	return *entry < UTRAMPS && mov_before(page, off) && fits(c, s);
 }
 
 /*
  * Put the jump into the copy. Other U's may run there now: first every place where an instruction begins becomes one that
  * traps, then the rest, and at last the first two bytes, which replace an instruction, at once.
  */
-static void write_jump(volatile uint8_t *to, const struct site *s, unsigned entry)
+static void write_jump(volatile uint8_t *to, const struct usite *s, unsigned entry)
 {
-	uint8_t bytes[2 + MOVED_MAX];
+	uint8_t bytes[2 + UTRAMP_MOVED_MAX];
 	uint32_t address = (uint32_t)(UPATCH_BASE + entry * 8);
 
 	__builtin_memset(bytes, 0xf4, sizeof(bytes));
@@ -398,94 +468,45 @@ static void write_jump(volatile uint8_t *to, const struct site *s, unsigned entr
 	*(volatile uint16_t *)to = 0x24ff;
 }
 
-static uint8_t *put(uint8_t *p, const void *bytes, unsigned n)
+static struct copy *new_copy(struct vcpu *v)
 {
-	__builtin_memcpy(p, bytes, n);
-	return p + n;
+	if (free_copies == NONE && ncopies == COPIES)
+		make_room(v);
+	if (free_copies == NONE)
+		return ncopies < COPIES ? &copy[ncopies++] : NULL;
+	struct copy *c = &copy[free_copies];
+	free_copies = c->next;
+	return c;
 }
 
-#define LIT_STUB 56u
-#define AFTER_CONT 11u
-#define BEFORE_SYSCALL 5u
-_Static_assert(AFTER_CONT + MOVED_MAX + 7 <= LIT_STUB, "trampoline");
-
-/*
- *     mov  $nr, %eax             BEFORE only: the instruction that was moved
- *     mov  $number, %ecx
- *     jmp  *LIT_STUB(%rip)
- *     ...                        AFTER only: the instructions that were moved
- *     jmp  *back                 AFTER only: through the slice
- */
-static void write_trampoline(unsigned n, const uint8_t *window)
-{
-	uint8_t *t = area + AREA_TRAMPS + n * TRAMP_SIZE, *p = t;
-	uint64_t entry = USTUB_SYSCALL, self = UPATCH_BASE + AREA_TRAMPS + n * TRAMP_SIZE;
-	uint32_t back = USHARE_LOW + US_BACK, number = n;
-	int32_t rel;
-
-	if (site[n].form == BEFORE)
-		p = put(p, window, 5);
-	p = put(p, "\xb9", 1);
-	p = put(p, &number, 4);
-	rel = (int32_t)(t + LIT_STUB - (p + 6));
-	p = put(p, "\xff\x25", 2);
-	p = put(p, &rel, 4);
-	if (site[n].form == AFTER) {
-		p = put(p, window + 2, site[n].moved);
-		p = put(p, "\xff\x24\x25", 3);
-		put(p, &back, 4);
-	}
-	put(t + LIT_STUB, &entry, 8);
-	put(area + n * 8, &self, 8);
-}
-
-/*
- * May what this copy was be written over? U's that are known to wait let go of it before they run again, see retire(). One that
- * may be running out of turn (user_park()) would read what comes now, which can be another program's: *park is set if it is v's own,
- * otherwise there is no rewriting for now.
- */
-static bool may_reuse(struct vcpu *v, const struct copy *c, bool *park)
-{
-	for (unsigned i = 0; i < kctl->ncpus; i++) {
-		struct uproc *u = __atomic_load_n(&vcpus[i]->last_u, __ATOMIC_RELAXED);
-		if (!u || !__atomic_load_n(&u->loose, __ATOMIC_RELAXED) || !where[u->slot][c - copy])
-			continue;
-		*park = vcpus[i] == v;
-		return false;
-	}
-	return true;
-}
-
-static struct copy *make_copy(struct vcpu *v, gpa_t gpa, const uint8_t *page, bool *park)
+static struct copy *make_copy(struct vcpu *v, gpa_t gpa, const uint8_t *page)
 {
 	_Atomic uint16_t *index = index_of(gpa);
+	struct copy *c;
 
-	if (!index || writers[index - copy_of_page] || (!*index && ncopies == COPIES))
+	if (!index || writers[index - copy_of_page] || !(c = new_copy(v)))
 		return NULL;
-	if (*index && !may_reuse(v, &copy[*index - 1], park))
+	*c = (struct copy){.gpa = gpa & PAGE_MASK, .sites = NONE, .next = NONE};
+	if (!set_writable(c->gpa, false)) { /* too many mappings */
+		free_copy(c);
 		return NULL;
-	if (!set_writable(gpa & PAGE_MASK, false)) /* too many mappings */
-		return NULL;
-	struct copy *c = *index ? &copy[*index - 1] : &copy[ncopies++];
-	pause_others(v, c); /* a U may run in what this copy was, its flag to let go of it already set */
-	*c = (struct copy){gpa & PAGE_MASK, true, NONE};
+	}
 	__builtin_memcpy(original_bytes(c), page, PAGE_SIZE);
 	__builtin_memcpy(copy_bytes(c), page, PAGE_SIZE);
-	resume_others();
+	c->valid = true;
 	atomic_store(index, (uint16_t)(c - copy + 1));
 	if (writers[index - copy_of_page]) { /* since a moment ago */
-		c->valid = false;
-		set_writable(c->gpa, true);
+		retire(v, c);
 		return NULL;
 	}
 	return c;
 }
 
-/* Under the lock. True: va has a rewritten site now. *park: not yet, v's U has to wait first. */
-static bool add_site(struct vcpu *v, struct uproc *u, gva_t va, bool *park)
+/* Under the lock. True: va has a rewritten site now. *written: it has none because a U maps the page writable. */
+static bool add_site(struct vcpu *v, struct uproc *u, gva_t va, bool *written)
 {
 	struct walk w;
-	struct site s;
+	struct usite s;
 
 	if (va >= K_USER_END || u->stepping || !pt_walk(v->cr3, va, &w) || !w.user || w.writable || w.nx)
 		return false;
@@ -493,21 +514,26 @@ static bool add_site(struct vcpu *v, struct uproc *u, gva_t va, bool *park)
 	unsigned off = va & (PAGE_SIZE - 1);
 	if (!page || off + 2 > PAGE_SIZE || page[off] != 0x0f || page[off + 1] != 0x05)
 		return false;
+	if (nsites > UTRAMPS - SITES_SPARE)
+		make_room(v);
 	struct copy *c = current_copy(v, w.gpa);
-	if (c && copy_bytes(c)[off] != page[off])
-		return !where[u->slot]
-			     [c - copy]; /* done before; this U had the page mapped then, or has it elsewhere too */
+	if (c && copy_bytes(c)[off] != page[off]) /* done before; this U had the page mapped then, or has it elsewhere too */
+		return where[u->slot][c - copy] <= GONE;
 	vector_registers_save();
 	unsigned n;
 	bool ok = choose_form(c, page, off, &s, &n);
 	vector_registers_restore();
-	if (!ok || (!c && !(c = make_copy(v, w.gpa, page, park))))
+	*written = ok && !c && index_of(w.gpa) && writers[index_of(w.gpa) - copy_of_page];
+	if (!ok || (!c && !(c = make_copy(v, w.gpa, page))))
 		return false;
 	s.used = false;
 	s.copy = (uint16_t)(c - copy);
 	s.next = c->sites;
 	site[n] = s;
-	write_trampoline(n, page + s.off);
+	nsites++;
+	for (unsigned slot = 0; slot < MAX_U; slot++)
+		if (where[slot][c - copy] > GONE)
+			utramp_write(slot, n, &s, page + s.off);
 	__atomic_store_n(&site[n].used, true, __ATOMIC_RELEASE);
 	pause_others(v, c); /* they may be between the syscall and what moves behind it */
 	__atomic_store_n(&c->sites, (uint16_t)n, __ATOMIC_RELEASE);
@@ -519,20 +545,18 @@ static bool add_site(struct vcpu *v, struct uproc *u, gva_t va, bool *park)
 
 void upatch_site(struct vcpu *v, struct uproc *u, gva_t va)
 {
-	gpa_t gpa;
+	unsigned number;
+	bool written = false;
 
-	bool park = false;
 	k_lock(&lock);
-	bool done = add_site(v, u, va, &park);
+	bool done = add_site(v, u, va, &written);
 	k_unlock(&lock);
-	if (park) {
-		user_park(v, false); /* not under the lock: it may end the U, which lets go of its pages */
-		park = false;
+	if (written && upool_sync_others(v, u)) { /* not under the lock: they may let go of copies */
 		k_lock(&lock);
-		done = add_site(v, u, va, &park);
+		done = add_site(v, u, va, &written);
 		k_unlock(&lock);
 	}
-	if (done && !umap_has_copy(u, va, &gpa))
+	if (done && !umap_has_copy(u, va, &number))
 		umap_forget_page(v, u, va); /* the next touch maps the copy */
 }
 
@@ -540,42 +564,39 @@ void upatch_site(struct vcpu *v, struct uproc *u, gva_t va)
 
 gva_t upatch_return(struct uproc *u, uint64_t id)
 {
-	if (id >= SITES || !__atomic_load_n(&site[id].used, __ATOMIC_ACQUIRE) || !where[u->slot][site[id].copy])
+	if (id >= UTRAMPS || !__atomic_load_n(&site[id].used, __ATOMIC_ACQUIRE) || where[u->slot][site[id].copy] <= GONE)
 		return 0;
-	return where[u->slot][site[id].copy] + site[id].off + (site[id].form == AFTER ? 2 : 7);
+	return where[u->slot][site[id].copy] + site[id].off + (site[id].form == USITE_AFTER ? 2 : 7);
 }
 
 gva_t upatch_to_guest(struct uproc *u, gva_t rip)
 {
-	uint64_t off = rip - (UPATCH_BASE + AREA_TRAMPS);
-	unsigned n = (unsigned)(off / TRAMP_SIZE), at = off % TRAMP_SIZE;
+	uint64_t off = rip - utramp_address(0);
+	unsigned n = (unsigned)(off / UTRAMP_SIZE), at = off % UTRAMP_SIZE;
 
-	if (rip < UPATCH_BASE + AREA_TRAMPS || off >= SITES * TRAMP_SIZE || !site[n].used ||
-	    !where[u->slot][site[n].copy])
+	if (rip < utramp_address(0) || off >= UTRAMP_WINDOW || !site[n].used || where[u->slot][site[n].copy] <= GONE)
 		return rip;
 	gva_t start = where[u->slot][site[n].copy] + site[n].off;
-	if (site[n].form == AFTER)
-		return start + (at < AFTER_CONT ? 0 : 2 + MIN(at - AFTER_CONT, (unsigned)site[n].moved));
-	return start + (at < BEFORE_SYSCALL ? 0 : 5);
+	if (site[n].form == USITE_AFTER)
+		return start + (at < UTRAMP_AFTER ? 0 : 2 + MIN(at - UTRAMP_AFTER, (unsigned)site[n].moved));
+	return start + (at < UTRAMP_BEFORE ? 0 : 5);
 }
 
 gva_t upatch_to_host(struct uproc *u, gva_t rip)
 {
-	gpa_t gpa;
-	_Atomic uint16_t *i;
+	unsigned number;
 
-	if (!umap_has_copy(u, rip, &gpa) || !(i = index_of(gpa)) || !*i)
+	if (!umap_has_copy(u, rip, &number))
 		return rip;
 	unsigned off = rip & (PAGE_SIZE - 1);
-	for (unsigned n = __atomic_load_n(&copy[*i - 1].sites, __ATOMIC_ACQUIRE); n != NONE; n = site[n].next) {
-		const struct site *s = &site[n];
-		gva_t t = UPATCH_BASE + AREA_TRAMPS + n * TRAMP_SIZE;
-		if (s->form == AFTER && off >= s->off + 2u && off < s->off + 2u + s->moved) {
+	for (unsigned n = __atomic_load_n(&copy[number].sites, __ATOMIC_ACQUIRE); n != NONE; n = site[n].next) {
+		const struct usite *s = &site[n];
+		if (s->form == USITE_AFTER && off >= s->off + 2u && off < s->off + 2u + s->moved) {
 			u->s->back = (rip & PAGE_MASK) + s->off + 2 + s->moved;
-			return t + AFTER_CONT + (off - s->off - 2);
+			return utramp_address(n) + UTRAMP_AFTER + (off - s->off - 2);
 		}
-		if (s->form == BEFORE && off == s->off + 5u)
-			return t + BEFORE_SYSCALL;
+		if (s->form == USITE_BEFORE && off == s->off + 5u)
+			return utramp_address(n) + UTRAMP_BEFORE;
 	}
 	return rip;
 }

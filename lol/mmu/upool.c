@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-#include "mmu/uproc.h"
+#include "mmu/upatch.h"
 #include "mmu/zygote.h"
 
 K_ALLOW(close);
@@ -25,6 +25,7 @@ K_ALLOW(recvmsg, SCMP_A0(SCMP_CMP_EQ, FD_ZYGOTE));
 static struct uproc pool[MAX_U];
 static unsigned pool_used[MAX_VCPUS], quota; /* vCPU n has the slots from n * quota on */
 static uint64_t clock_now[MAX_VCPUS];
+#define SYNC_US 20000 /* a look at all that 128 U's have mapped takes 1 ms */
 #define START_TRIES 400 /* 5 ms each */
 static struct klock zygote_lock; /* a question and its answer */
 static uint8_t *slices;          /* the ushare memfd */
@@ -147,6 +148,8 @@ static void bury(struct vcpu *v, struct uproc *u)
 	u->alive = false;
 	u->maps = 0;
 	umap_drop(v, u);
+	upatch_let_go(u);
+	u->window = false;
 	sys3(SYS_close, u->pidfd, 0, 0);
 	sys3(SYS_close, u->pipe, 0, 0);
 	sys3(SYS_close, u->tokens, 0, 0);
@@ -219,6 +222,23 @@ void upool_flush_everything(struct vcpu *v)
 
 	for (unsigned i = 0; i < pool_used[v->id]; i++)
 		own[i].resync = true;
+}
+
+bool upool_sync_others(struct vcpu *v, struct uproc *u)
+{
+	static uint64_t again[MAX_VCPUS];
+	struct uproc *own = &pool[v->id * quota];
+
+	if (rdtsc() < again[v->id])
+		return false;
+	for (unsigned i = 0; i < pool_used[v->id]; i++) {
+		if (&own[i] == u || !own[i].alive)
+			continue;
+		own[i].resync = true;
+		umap_sync(v, &own[i]);
+	}
+	again[v->id] = rdtsc() + us_to_tsc(SYNC_US);
+	return true;
 }
 
 void upool_invlpg(struct vcpu *v, gva_t va)

@@ -18,6 +18,7 @@
 #define SH_HUGE 8ull /* from a leaf of 2 MiB or more: one invlpg forgets all of it */
 #define SH_COPY 16ull /* a copy with rewritten sites is mapped instead (upatch.c) */
 #define SH_PROT (SH_R | SH_W | SH_X)
+#define SH_COPY_SHIFT 52 /* which one */
 
 struct shnode {
 	union {
@@ -49,7 +50,8 @@ struct uproc {
 	bool handing_off; /* has been told to ring another's bell, may not have done so yet */
 	bool stepping;    /* guest code single-steps: no rewritten copies */
 	bool stale_copies; /* a copy that it maps is no longer the page's content */
-	bool window;      /* table and trampolines are mapped */
+	bool copies_gone; /* there are copies that it has been told to unmap */
+	bool window;      /* table and trampolines are mapped: for good, they stay when all else goes */
 	bool resync;      /* compare everything with the tables before guest code runs */
 	unsigned ninval;
 	gva_t inval[INVAL_MAX];
@@ -71,7 +73,7 @@ void umap_sync(struct vcpu *v, struct uproc *u); /* apply what flushes asked for
 void umap_drop(struct vcpu *v, struct uproc *u); /* forget and unmap everything */
 void umap_forget_page(struct vcpu *v, struct uproc *u, gva_t va);
 void umap_forget_copies(struct vcpu *v, struct uproc *u);
-bool umap_has_copy(struct uproc *u, gva_t va, gpa_t *gpa); /* is a copy with rewritten sites mapped at va, and of what page? */
+bool umap_has_copy(struct uproc *u, gva_t va, unsigned *number); /* is a copy with rewritten sites mapped at va, and which? */
 void umap_window(struct vcpu *v, struct uproc *u); /* map the low window, once */
 
 /* uhot.c */
@@ -89,6 +91,11 @@ void user_nap(long ns); /* under a second: K's filter has no nanosleep */
 uint32_t fpu_save_cmd(struct vcpu *v, struct uproc *u);
 
 /* upool.c */
+/*
+ * Compare what the U's of v but u have mapped with the guest's tables now. Otherwise that waits until they run again, and those of
+ * processes that have ended never do: Linux flushes nothing for these, whose tables nobody uses. False: it was done a moment ago.
+ */
+bool upool_sync_others(struct vcpu *v, struct uproc *u);
 struct uproc *upool_by_slot(unsigned slot);
 _Atomic uint32_t *upool_bell(unsigned slot);
 struct shnode *shnode_alloc(void); /* zeroed, NULL when the bound is reached */

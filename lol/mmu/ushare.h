@@ -37,7 +37,7 @@
 #define U_PMEM_MAX 4
 
 /*
- * The low window of a U: table and trampolines of rewritten system calls (upatch.c), read-only. The table's addresses are
+ * The low window of a U: table and trampolines of rewritten system calls (utramp.c), read-only. The table's addresses are
  * part of the code that is put over a site: their third byte, 06, must be an opcode that 64-bit mode does not have.
  */
 #define UPATCH_BASE 0x60000

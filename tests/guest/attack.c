@@ -17,8 +17,9 @@
 #define SLICE 0x600000100000ul
 #define BATCH (SLICE + 0x1000)
 #define XAREA (SLICE + 0x2000)
-#define WINDOW 0x20000ul
-#define WINDOW_SIZE 0x60000ul
+#define WINDOW 0x60000ul     /* a table of addresses, then trampolines */
+#define TRAMPOLINES 0x68000ul
+#define WINDOW_SIZE 0x48000ul
 #define SLICE_SIZE 0x10000ul
 #define TARGET 0x10000000ul /* where an attack maps something, if it can */
 
@@ -183,12 +184,78 @@ TEST_LIMIT(jump_into_the_window, 120)
 		SKIP("not under Linux-on-Linux");
 	for (unsigned i = 0; i < 100; i++)
 		syscall(SYS_getppid); /* the window exists */
-	if (!readable(WINDOW))
-		SKIP("no window of trampolines");
+	CHECK(readable(WINDOW) && readable(TRAMPOLINES));
 	unsigned breaches = 0;
 	for (unsigned i = 0; i < 60; i++)
 		breaches += try_jump(WINDOW + (i < 30 ? 0x8000 + i * 3 : (i * 2654435761ul) % WINDOW_SIZE), &patterns[i % ARRAY_LEN(patterns)]);
 	CHECK(breaches == 0);
+}
+
+/*
+ * Instructions that stand behind a rewritten system call move into the window. Here they are a number that nobody else has:
+ * the program finds it in its own window, which shows that the search is right, and no other program does, neither while
+ * that one lives nor in the process of the host that it has left.
+ */
+static bool in_the_window(uint32_t number)
+{
+	const unsigned char *p = (void *)TRAMPOLINES;
+
+	for (unsigned long i = 0; i < WINDOW + WINDOW_SIZE - TRAMPOLINES - 4; i++)
+		if (p[i] == (unsigned char)number && p[i + 1] == (unsigned char)(number >> 8) && p[i + 2] == (unsigned char)(number >> 16) &&
+		    p[i + 3] == (unsigned char)(number >> 24))
+			return true;
+	return false;
+}
+
+static void call_with_number_behind(uint32_t number)
+{
+	unsigned char *code = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char text[] = {0xb8, SYS_getppid, 0, 0, 0, 0x0f, 0x05, 0x41, 0xb8, 0, 0, 0, 0, 0xc3}; /* mov, syscall, mov to r8d, ret */
+
+	memcpy(text + 9, &number, 4);
+	memcpy(code, text, sizeof(text));
+	mprotect(code, PAGE, PROT_READ | PROT_EXEC);
+	for (unsigned i = 0; i < 10; i++) { /* where the page was another's a moment ago, it is rewritten some time later */
+		((void (*)(void))code)();
+		usleep(5000);
+	}
+}
+
+TEST_LIMIT(text_of_others_is_not_in_the_window, 120)
+{
+	if (!is_lol())
+		SKIP("not under Linux-on-Linux");
+	unsigned own = 0, others = 0;
+
+	for (unsigned round = 0; round < 20; round++) {
+		uint32_t number = (uint32_t)(getpid() * 2654435761u + round * 40503u) | 0x80808080u;
+		int done[2], go[2];
+		char c;
+		CHECK(pipe(done) == 0 && pipe(go) == 0);
+		pid_t pid = fork();
+		if (pid == 0) {
+			call_with_number_behind(number);
+			char found = (char)in_the_window(number);
+			(void)!write(done[1], &found, 1);
+			(void)!read(go[0], &c, 1);
+			_exit(0);
+		}
+		CHECK(read(done[0], &c, 1) == 1);
+		own += c == 1;
+		others += in_the_window(number);
+		(void)!write(go[1], "", 1);
+		waitpid(pid, NULL, 0);
+		for (unsigned next = 0; next < 3; next++) {
+			int status;
+			if ((pid = fork()) == 0)
+				_exit(in_the_window(number) ? 97 : 0);
+			waitpid(pid, &status, 0);
+			others += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+		}
+		close(done[0]), close(done[1]), close(go[0]), close(go[1]);
+	}
+	CHECK_EQ(others, 0);
+	CHECK(own > 10);
 }
 
 /* ---- memory ---- */
