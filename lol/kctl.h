@@ -105,6 +105,9 @@ struct kctl {
 	_Atomic uint32_t irq_raised; /* [M] sets bits, [K] clears */
 	_Atomic uint32_t k_tid;      /* [K] nonzero once ready for kicks */
 	_Atomic uint32_t k_polls;    /* [K] looks at irq_raised all the time: no kick for it */
+	_Atomic uint32_t k_home;     /* [K] vCPU 0 runs on u_cpu[0], not on k_cpu[0] */
+	_Atomic uint32_t monitor_near; /* [M] it runs on K's CPU: K does not look for interrupts in hlt, it sleeps */
+	_Atomic uint64_t monitor_ns;   /* [M] CPU time of its thread, every few ms */
 
 	/* doorbells */
 	_Atomic uint32_t notify[MAX_VIRTIO]; /* [K] sets bit of the queue, [M] clears */

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "machine_int.h"
+#include "ram_file.h"
 #include "mmu/ushare.h"
 #include "mmu/zygote.h"
 
@@ -178,7 +179,9 @@ static int make_memory(struct machine *m, struct lol_error *err)
 	if (sysinfo(&host) == 0 && mem / 2 > (uint64_t)(host.totalram + host.totalswap) * host.mem_unit)
 		return lol_error(err, -ENOMEM, "guest memory: %llu MiB are more than twice what the host has; use a smaller --mem",
 				 (unsigned long long)(mem >> 20));
-	m->ram_fd = memfd("lol-ram", mem + PATCH_AREA, true);
+	m->ram_fd = ram_file_create(mem + PATCH_AREA);
+	if (m->ram_fd < 0)
+		m->ram_fd = memfd("lol-ram", mem + PATCH_AREA, true);
 	m->ctl_fd = memfd("lol-ctl", ALIGN_UP(sizeof(struct kctl), PAGE_SIZE), false);
 	m->ushare_fd = memfd("lol-ushare", UBELLS_OFFSET + PAGE_SIZE, false);
 	m->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -370,7 +373,7 @@ static int start(struct machine *m, struct lol_error *err)
 	if (!m->spawn.isolated && m->opts->verbosity > 0)
 		fprintf(stderr, "lol-run: user namespaces: the host forbids them; the guest runs behind its seccomp filters alone\n");
 	if ((ret = loop_add_fd(m->loop, m->doorbell, EPOLLIN, on_doorbell, m)) ||
-	    (ret = loop_add_fd(m->loop, m->spawn.monitor_sock, EPOLLIN, on_zygote, m)) || (ret = messages_start(m)))
+	    (ret = loop_add_fd(m->loop, m->spawn.monitor_sock, EPOLLIN, on_zygote, m)) || (ret = messages_start(m)) || (ret = near_start(m)))
 		return lol_error(err, ret, "epoll: %s; close some files or raise ulimit -n", strerror(-ret));
 	if ((ret = control_set_loop(m->session->control, m->loop, m)))
 		return lol_error(err, ret, "control socket: %s; close some files or raise ulimit -n", strerror(-ret));
@@ -379,6 +382,7 @@ static int start(struct machine *m, struct lol_error *err)
 
 static void take_apart(struct machine *m)
 {
+	near_stop(m);
 	spawn_stop(&m->spawn);
 	messages_end(m);
 	machine_prompt_end(m);

@@ -32,6 +32,7 @@
 #include "storage.h"
 #include "terminal.h"
 
+#include <sched.h>
 #include <time.h>
 
 /* How the loop ended. */
@@ -53,6 +54,13 @@ struct session {
 
 #define PROMPT_ASKED_MAX 4
 
+/* near.c */
+struct near {
+	bool used;
+	int cpu;              /* that the monitor is bound to, -1: none */
+	uint64_t looked, ran; /* ns: when, and the CPU time until then */
+};
+
 struct machine {
 	const struct lol_options *opts;
 	struct session *session;
@@ -62,6 +70,8 @@ struct machine {
 	int ram_fd, ctl_fd, ushare_fd, doorbell, k_pidfd;
 	struct kctl *ctl;
 	unsigned ctl_cpus; /* our own count, K could change the one in ctl */
+	cpu_set_t cpus;    /* that the VM may use */
+	struct near near;
 	struct spawn spawn;
 	unsigned messages; /* bytes of theirs that have been passed on */
 	char death[256];
@@ -174,6 +184,10 @@ void shares_destroy(struct machine *m);
 struct kstats stats_sum(const struct machine *m); /* of all vCPUs */
 void stats_write(struct machine *m);
 void handoff_choose(struct machine *m);
+
+/* near.c: the monitor's own CPU, from behind spawn_start() to before spawn_stop(): its children take after it. */
+int near_start(struct machine *m);
+void near_stop(struct machine *m);
 
 int machine_attach(struct machine *m, struct virtio_dev *dev, const char *why, struct lol_error *err);
 struct virtio_env machine_device_env(struct machine *m);

@@ -22,30 +22,9 @@
 
 #include "kctl.h"
 #include "paths.h"
+#include "userns.h"
 
 #define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
-
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	if (write(fd, text, strlen(text)) < 0)
-		fd = fd; /* without a mapping the ids read as nobody's; nothing in the VM looks at them */
-	close(fd);
-}
-
-static void map_ids(uid_t uid, gid_t gid)
-{
-	char line[64];
-
-	write_file("/proc/self/setgroups", "deny");
-	snprintf(line, sizeof(line), "%u %u 1", uid, uid);
-	write_file("/proc/self/uid_map", line);
-	snprintf(line, sizeof(line), "%u %u 1", gid, gid);
-	write_file("/proc/self/gid_map", line);
-}
 
 /* Put the descriptors at the numbers that lol-u and lol-k expect; source i goes to FD_RAM + i. */
 static int place_fds(int *fds, unsigned n)
@@ -72,7 +51,7 @@ static void child(const char *zygote, const char *k, int *fds, unsigned n, int m
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (mapped)
-		map_ids(uid, gid);
+		userns_map_ids(uid, gid);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (int s = 1; s < 32; s++)

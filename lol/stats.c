@@ -51,11 +51,11 @@ void handoff_choose(struct machine *m)
 	struct kctl *ctl = m->ctl;
 	unsigned n = 0, vcpus = m->ctl_cpus;
 	int cpu[CPU_SETSIZE];
-	cpu_set_t set;
 
-	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+	CPU_ZERO(&m->cpus);
+	if (sched_getaffinity(0, sizeof(m->cpus), &m->cpus) == 0)
 		for (int i = 0; i < CPU_SETSIZE; i++)
-			if (CPU_ISSET((unsigned)i, &set))
+			if (CPU_ISSET((unsigned)i, &m->cpus))
 				cpu[n++] = i;
 	ctl->crowded = vcpus > n;
 	ctl->host_cpus = n;

@@ -69,6 +69,8 @@ static void move(struct vcpu *v, bool home)
 {
 	STAT(handoff_moves);
 	v->handoff.home = home;
+	if (v->id == 0)
+		atomic_store_explicit(&kctl->k_home, home, memory_order_relaxed);
 	go_to(home ? kctl->u_cpu[v->id] : kctl->k_cpu[v->id]);
 }
 
@@ -91,12 +93,15 @@ static uint64_t kept_waiting(const struct handoff *h)
 static void look_at_scheduler(struct vcpu *v, uint64_t now)
 {
 	struct handoff *h = &v->handoff;
-	uint64_t waited = kept_waiting(h), ns = waited - h->waited, passed = now - h->checked, wakes = h->sleeps * (uint64_t)WAKE_NS;
+	uint64_t monitor = atomic_load_explicit(&kctl->monitor_ns, memory_order_relaxed), waited = kept_waiting(h), ns = waited - h->waited, passed = now - h->checked, wakes = h->sleeps * (uint64_t)WAKE_NS;
 
 	h->waited = waited;
 	h->checked = now;
 	h->sleeps = 0;
 	h->check_at = now + us_to_tsc(CHECK_US);
+	if (atomic_load_explicit(&kctl->monitor_near, memory_order_relaxed))
+		wakes += monitor - h->monitor; /* it serves K: no competitor */
+	h->monitor = monitor;
 	ns = ns > wakes ? (ns - wakes) * tsc_khz / 1000000 : 0;
 	if (h->home || !passed)
 		return;

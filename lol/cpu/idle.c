@@ -5,7 +5,7 @@
  * Waking a thread on an idle CPU takes 20 to 40 us, as much as a small read from a disk whose image the host has in memory. So
  * where the last waits were short K looks for what may come for a while before it sleeps, at most as long as POLL_MAX_US, and
  * nobody has to wake it. Long waits end that: an idle guest costs nothing. (KVM does the same, see halt-polling.rst of Linux.)
- * Not where a host CPU would be missed: nobody spins there (handoff.c), or other vCPUs run.
+ * Not where a host CPU would be missed: nobody spins there (handoff.c), other vCPUs run, or the monitor needs this one (near.c).
  */
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -25,7 +25,7 @@ static bool due(struct vcpu *v)
 
 static bool may_poll(const struct vcpu *v)
 {
-	return v->idle_poll && kctl->spin_us && !v->handoff.home &&
+	return v->idle_poll && kctl->spin_us && !v->handoff.home && !atomic_load_explicit(&kctl->monitor_near, memory_order_relaxed) &&
 	       atomic_load_explicit(&vcpus_active, memory_order_relaxed) * 2 + 1 <= kctl->host_cpus;
 }
 

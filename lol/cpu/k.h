@@ -137,6 +137,7 @@ struct handoff {
 	uint32_t waits, sleeps;
 	uint64_t home_until, backoff;
 	uint64_t check_at, checked, waited; /* waited: ns, as the scheduler says */
+	uint64_t monitor;   /* ns, its CPU time when checked */
 	int schedstat;      /* descriptor, -1: none */
 };
 

@@ -21,6 +21,8 @@
 #define RING_ENTRIES 256
 #define WORKERS 4
 
+static struct aio *last_ring; /* the newest */
+
 struct op_list {
 	struct aio_op *first, **last;
 };
@@ -101,7 +103,14 @@ static int ring_open(struct aio *aio)
 		return r;
 	}
 	aio->uses_ring = true;
+	last_ring = aio;
 	return 0;
+}
+
+void aio_bind(const cpu_set_t *cpus)
+{
+	if (last_ring) /* the threads belong to the process's thread, whatever the ring */
+		io_uring_register_iowq_aff(&last_ring->ring, sizeof(*cpus), cpus);
 }
 
 static void ring_prepare(struct io_uring_sqe *sqe, struct aio_op *op)
@@ -323,6 +332,8 @@ void aio_destroy(struct aio *aio)
 	if (!aio)
 		return;
 	aio_drain(aio);
+	if (last_ring == aio)
+		last_ring = NULL;
 	if (aio->uses_ring)
 		io_uring_queue_exit(&aio->ring);
 	else

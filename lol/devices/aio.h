@@ -9,6 +9,7 @@
 #include "../loop.h"
 #include "../types.h"
 
+#include <sched.h>
 #include <sys/uio.h>
 
 struct aio;
@@ -39,6 +40,7 @@ struct aio *aio_create(struct loop *loop, enum aio_engine engine, const char *na
 void aio_destroy(struct aio *aio);                   /* drains */
 void aio_submit(struct aio *aio, struct aio_op *op); /* queue it */
 void aio_kick(struct aio *aio);                      /* start what is queued */
+void aio_bind(const cpu_set_t *cpus); /* where the threads run with which io_uring works for this one; a wish */
 void aio_drain(struct aio *aio); /* kick, then wait until everything is done; done() may submit more */
 
 #endif

@@ -25,7 +25,7 @@ smp() {
 
 for cpus in 2 4 7 64; do
 	LIMIT=600 smp $cpus sh -c 'echo "sees $(nproc) cpus, $(grep -c ^processor /proc/cpuinfo) in cpuinfo"
-		dmesg | grep -E "WARNING|BUG:|Oops|Call Trace|rcu.*stall" && echo KERNEL COMPLAINS'
+		dmesg | grep -E "WARNING|BUG:|Oops|Call Trace|rcu: .*stall" && echo KERNEL COMPLAINS'
 	expect "sees $cpus cpus, $cpus in cpuinfo"
 	expect_not "KERNEL COMPLAINS"
 	[ "$program" ] && [ $cpus -le 4 ] || continue
@@ -43,7 +43,7 @@ smp 4 sh -c '
 	echo l >/proc/sysrq-trigger
 	sleep 1
 	dmesg | grep -c "NMI backtrace for cpu"
-	dmesg | grep -E "WARNING|BUG:|Oops|rcu.*stall" && echo KERNEL COMPLAINS
+	dmesg | grep -E "WARNING|BUG:|Oops|rcu: .*stall" && echo KERNEL COMPLAINS
 	echo end'
 expect_status 0
 expect "left 2"
@@ -68,7 +68,7 @@ smp 4 sh -c '
 	done
 	>/tmp/stop
 	wait
-	dmesg | grep -E "WARNING|BUG:|Oops|Call Trace|rcu.*stall" && echo KERNEL COMPLAINS
+	dmesg | grep -E "WARNING|BUG:|Oops|Call Trace|rcu: .*stall" && echo KERNEL COMPLAINS
 	echo "end with $(nproc)"'
 expect_status 0
 for what in "alone 1:3" "computed 1:4" "forked 1:4" "slept 1:4" "end with 4:1"; do
