@@ -66,6 +66,28 @@ lol ./deny docker -- -d disk.img -- sh -c 'echo docker >/dev/vda; sync; echo fin
 works fine
 [ "$(head -c 6 disk.img)" = docker ] || fail "behind Docker's profile the write did not arrive"
 
+# Podman itself, as far as this machine lets it work: a container with nothing but LoL and the libraries that it needs.
+if which podman >/dev/null; then
+	mkdir -p root/bin root/lol root/proc root/dev root/sys root/tmp root/run root/etc
+	chmod 1777 root/tmp
+	cp "$(which busybox)" root/bin/ && ln -s busybox root/bin/sh
+	echo root:x:0:0::/tmp:/bin/sh >root/etc/passwd
+	cp -r "$(dirname "$LOL_RUN")/.." root/lol/inst && cp "$LOL_KERNEL" root/lol/vmlinux && cp "$initrd" root/lol/initrd
+	while read -r library; do
+		mkdir -p "root$(dirname "$library")" && cp -L "$library" "root$library"
+	done < <(ldd "$LOL_RUN" "$LOL_LIBEXEC"/lol-[ku] | grep -o '/[^ ]*\.so[^ ]*' | sort -u)
+	podman=(podman --root "$LOL_TMP/pod" --runroot "$LOL_TMP/podrun" --cgroup-manager=cgroupfs run --rm --network=none)
+	if timeout 60 "${podman[@]}" --rootfs root /bin/sh -c true </dev/null >podman.log 2>&1; then
+		run timeout -k 10 60 "${podman[@]}" --rootfs root /lol/inst/bin/lol-run /lol/vmlinux -q -m 256M -i /lol/initrd -- echo fine </dev/null
+		works fine
+		echo "podman: fine"
+	else
+		echo "podman does not work here: $(tail -n 1 podman.log)"
+	fi
+	podman --root "$LOL_TMP/pod" --runroot "$LOL_TMP/podrun" unshare rm -rf "$LOL_TMP/pod" "$LOL_TMP/podrun" 2>/dev/null
+	rm -rf root
+fi
+
 lol ./deny seccomp -- -- echo fine
 [ "$STATUS" = 125 ] || fail "without seccomp the guest is not confined, yet the status is $STATUS"
 works_or_says fine "seccomp"
