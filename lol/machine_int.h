@@ -25,6 +25,7 @@
 #include "kctl.h"
 #include "loader.h"
 #include "loop.h"
+#include "netns.h"
 #include "options.h"
 #include "park.h"
 #include "share.h"
@@ -50,6 +51,7 @@ struct session {
 	struct control *control;
 	struct console_port *port; /* --console pty, file, unix, null; NULL: stdio */
 	struct blk_overlay overlays[LOL_DISKS_MAX]; /* of the disks with snapshot */
+	struct netns netns;                         /* of --net tap,netns=new */
 };
 
 #define PROMPT_ASKED_MAX 4

@@ -50,10 +50,29 @@ static void default_mac(const struct machine *m, unsigned card, uint8_t mac[6])
 	memcpy(mac + 2, &h, 4);
 }
 
+/* A tap interface in the VM's own namespace, which lives as long as the session. */
+static struct net_backend *open_own_tap(struct machine *m, const struct lol_net *net, char why[DEVICE_ERR])
+{
+	struct netns *netns = &m->session->netns;
+	struct netns_shape shape = {net->addr, net->addr_prefix, net->mtu};
+	bool first = !netns->pid;
+	int fd;
+
+	if (netns_tap(netns, net->ifname, &shape, &fd, why))
+		return NULL;
+	if (first && m->opts->verbosity > 0)
+		fprintf(stderr,
+			"lol-run: network namespace: nsenter --preserve-credentials -t %d -U -n COMMAND runs a program there\n",
+			netns->pid);
+	return net_tap_on_fd(m->loop, fd, why);
+}
+
 static struct net_backend *open_backend(struct machine *m, const struct lol_net *net, char why[DEVICE_ERR])
 {
 	struct net_forward forwards[LOL_HOSTFWDS_MAX];
 
+	if (net->own_netns)
+		return open_own_tap(m, net, why);
 	if (net->kind == NET_TAP)
 		return net_tap_open(m->loop, net->ifname, why);
 	if (net->kind == NET_STREAM)

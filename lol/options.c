@@ -194,7 +194,7 @@ const struct option_def option_defs[] = {
 	{"disk", 'd', ARG_REQUIRED, "SPEC", "a disk: FILE[,ro][,snapshot][,pmem][,cow=FILE][,format=raw|qcow2][,serial=S]",
 	 set_disk, 0},
 	{"net", 'n', ARG_REQUIRED, "SPEC",
-	 "a network card: user[,hostfwd=tcp:[ADDR]:HPORT-:GPORT]... | tap,ifname=IF | stream,path=SOCK | none, [,mac=MAC][,mtu=N]",
+	 "a network card: user[,hostfwd=tcp:[ADDR]:HPORT-:GPORT]... | tap,ifname=IF | tap,netns=new | stream,path=SOCK | none, [,mac=MAC][,mtu=N]",
 	 set_net, 0},
 	{"share", 's', ARG_REQUIRED, "SPEC", "a host directory in the guest: DIR[,tag=TAG][,ro]", set_share, 0},
 	{"rootfs", 0, ARG_REQUIRED, "DIR", "a host directory as the guest's root; changes stay in guest memory",

@@ -15,6 +15,7 @@
 #include "error.h"
 #include "types.h"
 
+#include <netinet/in.h>
 #include <stdio.h>
 
 #define LOL_MEM_MIN (32ull << 20)
@@ -58,8 +59,11 @@ struct lol_hostfwd {
 enum net_kind { NET_USER, NET_TAP, NET_STREAM, NET_NONE };
 struct lol_net {
 	enum net_kind kind;
-	char *ifname; /* NET_TAP */
-	char *path;   /* NET_STREAM */
+	char *ifname;        /* NET_TAP */
+	bool own_netns;      /* NET_TAP: in a network namespace of the VM's own */
+	struct in_addr addr; /* of the host's end there; 0: none */
+	unsigned addr_prefix;
+	char *path; /* NET_STREAM */
 	struct lol_hostfwd hostfwds[LOL_HOSTFWDS_MAX];
 	unsigned nhostfwds; /* NET_USER */
 	bool has_mac;
@@ -119,7 +123,7 @@ struct lol_options {
 	enum handoff handoff;
 	int spin_us; /* bound of a spin; -1: chosen by the handoff */
 	bool stats;
-	char *stats_path; /* NULL: stderr */
+	char *stats_path;    /* NULL: stderr */
 	bool panic_hold;     /* else: end */
 	char *dump_on_panic; /* file, or NULL */
 	struct lol_console console;

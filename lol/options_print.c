@@ -2,6 +2,7 @@
 /* --help from the table of options, and the whole set of options as a command line. */
 #include "options.h"
 
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,6 +108,7 @@ static void disk_spec(FILE *spec, const void *item)
 static void net_spec(FILE *spec, const void *item)
 {
 	const struct lol_net *net = item;
+	char address[INET_ADDRSTRLEN];
 
 	fputs(net_kind_names[net->kind], spec);
 	for (unsigned i = 0; i < net->nhostfwds; i++)
@@ -114,6 +116,11 @@ static void net_spec(FILE *spec, const void *item)
 			net->hostfwds[i].host_addr ? net->hostfwds[i].host_addr : "", net->hostfwds[i].host_port,
 			net->hostfwds[i].guest_port);
 	add_part(spec, ",ifname=", net->ifname);
+	if (net->own_netns)
+		fputs(",netns=new", spec);
+	if (net->addr.s_addr)
+		fprintf(spec, ",addr=%s/%u", inet_ntop(AF_INET, &net->addr, address, sizeof(address)),
+			net->addr_prefix);
 	add_part(spec, ",path=", net->path);
 	for (unsigned i = 0; net->has_mac && i < 6; i++)
 		fprintf(spec, "%s%02x", i ? ":" : ",mac=", net->mac[i]);

@@ -208,7 +208,7 @@ int set_disk(struct lol_options *opts, const char *value, struct lol_error *err)
 	return add_to_list(&disk_list, opts->disks, &opts->ndisks, value, err);
 }
 
-/* ---- --net user[,hostfwd=tcp|udp:[ADDR]:HPORT-:GPORT]... | tap,ifname=IF | stream,path=SOCK | none, [,mac=MAC]... ---- */
+/* ---- --net user[,hostfwd=tcp|udp:[ADDR]:HPORT-:GPORT]... | tap[,ifname=IF][,netns=new[,addr=ADDR/BITS]] | stream,path=SOCK | none, [,mac=MAC]... ---- */
 
 static int parse_mac(const char *text, uint8_t mac[6], struct lol_error *err)
 {
@@ -253,12 +253,29 @@ static int parse_hostfwd(struct lol_hostfwd *fwd, char *text, struct lol_error *
 	return *host_addr ? set_string(&fwd->host_addr, host_addr, "address", err) : 0;
 }
 
+/* ADDR/BITS: the host's end of a tap interface. */
+static int parse_tap_address(struct lol_net *net, char *text, struct lol_error *err)
+{
+	struct lol_error ignored;
+	char *slash = strchr(text, '/');
+
+	if (slash)
+		*slash = 0;
+	if (!slash || inet_pton(AF_INET, text, &net->addr) != 1 || !net->addr.s_addr ||
+	    parse_number(slash + 1, 1, 32, &net->addr_prefix, &ignored))
+		return lol_error(
+			err, -EINVAL,
+			"'addr=%.80s' is no address with its network's bits; write one, such as addr=10.0.0.1/24",
+			text);
+	return 0;
+}
+
 const char *const net_kind_names[] = {
 	[NET_USER] = "user", [NET_TAP] = "tap", [NET_STREAM] = "stream", [NET_NONE] = "none"};
 
 static const char *const net_forms[] = {
 	[NET_USER] = "a user card takes hostfwd=tcp:[ADDR]:HPORT-:GPORT, mac=MAC, mtu=N and queues=N",
-	[NET_TAP] = "a tap card takes ifname=IF, mac=MAC, mtu=N and queues=N",
+	[NET_TAP] = "a tap card takes ifname=IF, netns=new, addr=ADDR/BITS, mac=MAC, mtu=N and queues=N",
 	[NET_STREAM] = "a stream card takes path=SOCK, mac=MAC, mtu=N and queues=N",
 	[NET_NONE] = "none takes mac=MAC",
 };
@@ -286,6 +303,15 @@ static int net_item(struct lol_net *net, char *item, struct lol_error *err)
 			return lol_error(err, -EINVAL, "'%.80s' is not an interface; 'ip tuntap' lists them", value);
 		return set_string(&net->ifname, value, "interface name", err);
 	}
+	if (net->kind == NET_TAP && (value = value_of(item, "netns"))) {
+		net->own_netns = true;
+		if (strcmp(value, "new"))
+			return lol_error(err, -EINVAL,
+					 "there is only netns=new; start lol-run in a namespace that exists");
+		return 0;
+	}
+	if (net->kind == NET_TAP && (value = value_of(item, "addr")))
+		return parse_tap_address(net, item + (value - item), err);
 	if (net->kind == NET_STREAM && (value = value_of(item, "path")))
 		return set_socket_path(&net->path, value, err);
 	return unknown_item(item, net_forms[net->kind], err);
@@ -300,13 +326,19 @@ static int parse_net(void *item, char *spec, struct lol_error *err)
 	while (k < ARRAY_LEN(net_kind_names) && strcmp(kind, net_kind_names[k]))
 		k++;
 	if (k == ARRAY_LEN(net_kind_names))
-		return unknown_item(kind, "a card is user, tap,ifname=IF, stream,path=SOCK or none", err);
+		return unknown_item(kind, "a card is user, tap,ifname=IF, tap,netns=new, stream,path=SOCK or none",
+				    err);
 	net->kind = (enum net_kind)k;
 	int ret = 0;
 	while (!ret && spec)
 		ret = net_item(net, next_item(&spec), err);
 	if (!ret && net->kind == NET_TAP && !net->ifname)
-		ret = lol_error(err, -EINVAL, "no interface is named; write tap,ifname=IF");
+		ret = net->own_netns
+			      ? set_string(&net->ifname, "tap0", "interface name", err)
+			      : lol_error(err, -EINVAL, "no interface is named; write tap,ifname=IF or tap,netns=new");
+	if (!ret && net->addr.s_addr && !net->own_netns)
+		ret = lol_error(err, -EINVAL,
+				"addr= is for an interface that is made; write netns=new with it, or leave it out");
 	if (!ret && net->kind == NET_STREAM && !net->path)
 		ret = lol_error(err, -EINVAL, "no socket is named; write stream,path=SOCK");
 	return ret;

@@ -14,13 +14,12 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "userns.h"
+#include "child.h"
 
 #define NAME "memfd:lol-ram" /* as a memfd of that name is called in /proc and by perf */
 
@@ -82,9 +81,8 @@ int ram_file_create(uint64_t size)
 		return -1;
 	pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | CLONE_NEWNS | SIGCHLD, 0, 0, 0, 0);
 	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		userns_map_ids(uid, gid);
-		if ((fd = new_file(size)) >= 0)
+		child_begin();
+		if (child_map_ids(uid, gid, uid, gid) && (fd = new_file(size)) >= 0)
 			send_fd(pair[1], fd);
 		_exit(0);
 	}

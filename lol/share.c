@@ -20,6 +20,8 @@
  */
 #include "share.h"
 
+#include "child.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
@@ -54,29 +56,6 @@ static const char *find_server(void)
 		if (access(places[i], X_OK) == 0)
 			return places[i];
 	return NULL;
-}
-
-static bool write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
-/* The user's own ids, so that the server is nobody special in there either. */
-static bool map_ids(uid_t uid, gid_t gid)
-{
-	char line[64];
-
-	write_file("/proc/self/setgroups", "deny");
-	snprintf(line, sizeof(line), "%u %u 1", gid, gid);
-	if (!write_file("/proc/self/gid_map", line))
-		return false;
-	snprintf(line, sizeof(line), "%u %u 1", uid, uid);
-	return write_file("/proc/self/uid_map", line);
 }
 
 /* ---- the directory at a place of its own ---- */
@@ -275,16 +254,6 @@ static void say(int ctl, char what)
 		_exit(1);
 }
 
-static void reset_signals(void)
-{
-	sigset_t none;
-
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	for (int s = 1; s < 32; s++)
-		signal(s, SIG_DFL);
-}
-
 /* Descriptors that the monitor had open and this process has no use for; a and b become 3 and 4. */
 static void keep_only(int *a, int *b)
 {
@@ -304,11 +273,10 @@ keeper(const char *server, const char *dir, bool ro, int fd, int ctl, uid_t uid,
 {
 	char go;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	setsid(); /* Ctrl-C at the terminal is the guest's */
-	reset_signals();
+	child_begin();
 	keep_only(&fd, &ctl);
-	const char *place = map_ids(uid, gid) ? bind_directory(dir, ro) : NULL;
+	/* The user's own ids, so that the server is nobody special in there either. */
+	const char *place = child_map_ids(uid, gid, uid, gid) ? bind_directory(dir, ro) : NULL;
 	if (!place || !cover_kernels_own(place)) {
 		say(ctl, SAY_NO_WALLS);
 		_exit(1);
@@ -338,9 +306,7 @@ keeper(const char *server, const char *dir, bool ro, int fd, int ctl, uid_t uid,
 /* Without namespaces there is no keeper; the whole of "/" needs no walls. */
 static void __attribute__((noreturn)) landlocked_server(const char *server, const char *dir, bool ro, int fd, int ctl)
 {
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	setsid();
-	reset_signals();
+	child_begin();
 	keep_only(&fd, &ctl);
 	if (!landlock(server, dir, ro) && strcmp(dir, "/")) {
 		say(ctl, SAY_NO_WALLS);

@@ -20,9 +20,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "kctl.h"
 #include "paths.h"
-#include "userns.h"
 
 #define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
 
@@ -47,16 +47,10 @@ static int place_fds(int *fds, unsigned n)
 static void child(const char *zygote, const char *k, int *fds, unsigned n, int messages, bool mapped, uid_t uid, gid_t gid)
 {
 	char *argv[] = {(char *)zygote, (char *)k, NULL}, *env[] = {NULL};
-	sigset_t none;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	child_begin();
 	if (mapped)
-		userns_map_ids(uid, gid);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	for (int s = 1; s < 32; s++)
-		signal(s, SIG_DFL);
-	setsid(); /* Ctrl-C at the terminal is the guest's */
+		child_map_ids(uid, gid, uid, gid); /* else they read as nobody's; nothing in the VM looks at them */
 	if (dup2(messages, 2) == 2 && place_fds(fds, n) == 0)
 		execve(zygote, argv, env);
 	_exit(127);

@@ -5,6 +5,7 @@
  */
 #include "storage.h"
 
+#include "child.h"
 #include "types.h"
 
 #include <errno.h>
@@ -34,18 +35,6 @@ bool storage_needed(const struct lol_disk *disk)
 }
 
 /* ---- programs ---- */
-
-static void clean_child(void)
-{
-	sigset_t none;
-
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	for (int s = 1; s < 32; s++)
-		signal(s, SIG_DFL);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	setsid(); /* Ctrl-C at the terminal is the guest's */
-}
 
 /* In a child: stdin and stdout are nothing, stderr is errors, keep (if any) is LISTEN_FD, and that is all. */
 static void __attribute__((noreturn)) run(char *const argv[], int errors, int keep)
@@ -78,7 +67,7 @@ static int spawn(char *const argv[], int keep, int *errors)
 		return -errno;
 	pid_t parent = getpid(), pid = fork();
 	if (pid == 0) {
-		clean_child();
+		child_begin();
 		if (getppid() != parent)
 			_exit(127);
 		run(argv, fd[1], keep);

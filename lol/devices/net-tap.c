@@ -157,8 +157,7 @@ struct net_backend *net_tap_on_fd(struct loop *loop, int fd, char err[DEVICE_ERR
 	return &t->b;
 }
 
-/* TUNSETIFF on an interface that exists; with several queues where it was made for that. 0 or -errno. */
-static int take_interface(int fd, const char *ifname)
+int net_tap_take(int fd, const char *ifname)
 {
 	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
 	int header = HDR, little_endian = 1;
@@ -222,7 +221,7 @@ struct net_backend *net_tap_open(struct loop *loop, const char *ifname, char err
 			     ifname, strerror(errno));
 		return NULL;
 	}
-	int r = take_interface(fd, ifname);
+	int r = net_tap_take(fd, ifname);
 	if (r) {
 		close(fd);
 		say_why(-r, ifname, err);

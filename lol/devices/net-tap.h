@@ -10,7 +10,13 @@
 
 struct net_backend *net_tap_open(struct loop *loop, const char *ifname, char err[DEVICE_ERR]); /* NULL with err */
 
-/* The same on a descriptor that is configured already (tests: a datagram socket); takes it over also on failure. */
+/*
+ * Make fd, of /dev/net/tun in the interface's network namespace, the interface's: one that is there (with several queues where
+ * it was made for that), or a new one where the caller may make one. 0 or -errno.
+ */
+int net_tap_take(int fd, const char *ifname);
+
+/* The same as net_tap_open() on a descriptor that is configured already (tests: a datagram socket); takes it over also on failure. */
 struct net_backend *net_tap_on_fd(struct loop *loop, int fd, char err[DEVICE_ERR]);
 
 #endif

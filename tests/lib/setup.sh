@@ -57,6 +57,7 @@ gdb command:gdb
 curl command:curl
 e2fsprogs command:mke2fs
 iproute2 command:ip
+iputils-ping command:ping
 procps command:pgrep
 python3-minimal command:python3
 rsync command:rsync

@@ -233,6 +233,18 @@ static void test_nets(void **state)
 	bad("-n tap,ifname=t,hostfwd=tcp::1-:1", "--net ", "a tap card takes");
 	bad("-n stream", "--net stream", "stream,path=SOCK");
 	bad("-n none,path=x", "--net ", "none takes");
+	good("-n tap,netns=new -n tap,ifname=t,netns=new,addr=10.7.0.1/24");
+	assert_string_equal(opts.nets[0].ifname, "tap0");
+	assert_true(opts.nets[0].own_netns && opts.nets[1].own_netns);
+	assert_int_equal(opts.nets[1].addr.s_addr, htonl(0x0a070001));
+	assert_int_equal(opts.nets[1].addr_prefix, 24);
+	options_free(&opts);
+	bad("-n tap,netns=old", "--net ", "only netns=new");
+	bad("-n tap,ifname=t,addr=10.7.0.1/24", "--net ", "netns=new with it");
+	bad("-n tap,netns=new,addr=10.7.0.1", "--net ", "such as addr=");
+	bad("-n tap,netns=new,addr=10.7.0.1/33", "--net ", "such as addr=");
+	bad("-n tap,netns=new,addr=0.0.0.0/8", "--net ", "such as addr=");
+	bad("-n user,netns=new", "--net ", "a user card takes");
 	bad("-n user,mac=53:54:00:12:34:56", "--net ", "first one even");
 	bad("-n user,mac=00:00:00:00:00:00", "--net ", "six bytes");
 	bad("-n user,mac=52-54-00-12-34-56", "--net ", "six bytes");
