@@ -121,7 +121,7 @@ tests_unit_test_virtio_vsock_LDADD = $(UNIT_LIBS)
 virtio_seeds = tests/fuzz/seeds-virtio/blk-reset-ro tests/fuzz/seeds-virtio/blk-reset-rw tests/fuzz/seeds-virtio/blk-reset-snapshot \
 	tests/fuzz/seeds-virtio/blk-ro tests/fuzz/seeds-virtio/blk-rw tests/fuzz/seeds-virtio/blk-snapshot \
 	tests/fuzz/seeds-virtio/9p tests/fuzz/seeds-virtio/balloon tests/fuzz/seeds-virtio/console tests/fuzz/seeds-virtio/net \
-	tests/fuzz/seeds-virtio/net-pairs tests/fuzz/seeds-virtio/net-stream tests/fuzz/seeds-virtio/rng tests/fuzz/seeds-virtio/vsock
+	tests/fuzz/seeds-virtio/net-commands tests/fuzz/seeds-virtio/net-pairs tests/fuzz/seeds-virtio/net-stream tests/fuzz/seeds-virtio/rng tests/fuzz/seeds-virtio/vsock
 
 fuzz_programs += tests/fuzz/fuzz-virtio
 tests/fuzz/fuzz-virtio: $(lol_9p_sources) $(lol_blk_sources) $(lol_virtio_sources) $(lol_vsock_sources) \

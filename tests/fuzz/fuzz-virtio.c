@@ -312,6 +312,28 @@ static void well_formed(struct reader *r, bool notify)
 		virtio_mmio_notify(dev, queue);
 }
 
+/* A command to a network card (virtio 1.2, 5.1.6.5), most often how many pairs of queues there are. */
+static void net_command(struct reader *r, bool notify)
+{
+	unsigned queue = take(r, 1) % 2 ? 2 : dev->nqueues - 1, head = (unsigned)take(r, 1) % (QUEUE_NUM - 1);
+	struct vring_desc *desc = (struct vring_desc *)(ram.base + (queue + 1) * PAGE_SIZE);
+	struct vring_avail *avail = (struct vring_avail *)(ram.base + (queue + 1) * PAGE_SIZE + 0x100);
+	uint64_t what = take(r, 1), pairs = take(r, 1) % 8;
+	uint8_t bytes[] = {VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, (uint8_t)(pairs & 3),
+			   pairs & 4 ? 1 : 0};
+
+	if (what & 0x80)
+		bytes[0] = what & 7;
+	memcpy(ram.base + 0x10000, bytes, sizeof(bytes));
+	desc[head] = (struct vring_desc){
+		.addr = 0x10000, .len = sizeof(bytes), .flags = VRING_DESC_F_NEXT, .next = (uint16_t)(head + 1)};
+	desc[head + 1] = (struct vring_desc){.addr = 0x10100, .len = 1, .flags = VRING_DESC_F_WRITE};
+	avail->ring[avail->idx % QUEUE_NUM] = (uint16_t)head;
+	avail->idx++;
+	if (notify)
+		virtio_mmio_notify(dev, queue);
+}
+
 /* The file server: bit 7 a request in RAM, well-formed as to its size; 6: an answer to what came last; else any bytes. */
 static void server_op(struct reader *r, uint8_t op)
 {
@@ -410,7 +432,10 @@ static void one_op(struct reader *r)
 			virtio_balloon_set_target(dev, take(r, 3) << 8);
 			virtio_balloon_info(dev, &info);
 		}
-		virtio_mmio_notify(dev, (uint32_t)take(r, 1));
+		if (dev->ops->device_id == VIRTIO_ID_NET && op & 0x80)
+			net_command(r, op & 0x40);
+		else
+			virtio_mmio_notify(dev, (uint32_t)take(r, 1));
 		break;
 	case 7:
 		loop_turn(loop, op & 0x80 ? 1 : 0);

@@ -58,6 +58,7 @@ curl command:curl
 e2fsprogs command:mke2fs
 iproute2 command:ip
 iputils-ping command:ping
+ethtool command:ethtool
 procps command:pgrep
 python3-minimal command:python3
 rsync command:rsync
