@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What is sent together. passt of 2023 (Debian 12) reads what is there and loses its place for good when that ends inside of a
+ * length, or inside of a frame of which the rest then comes in two pieces. How a read ends is ours to say: the kernel cuts
+ * what one call sends into buffers of 32 KiB and some, puts nothing of two calls into one buffer, and a reader finds whole
+ * buffers. So a call sends whole frames of GROUP_BYTES at most, which are there at once or not at all; or one larger frame,
+ * the second half of which is one buffer, also where it has to be sent later.
+ */
 #include "net-stream.h"
 
 #include "net-packet.h"
@@ -18,7 +25,8 @@
 #define LENGTH_MAX (4096u + 65536u) /* what QEMU may send; longer ones than NET_FRAME_MAX are dropped */
 #define SEARCH_NS 200000000ull      /* between two looks for a peer */
 #define CHECK_NS 1000000000ull      /* between two looks whether our socket file is still ours */
-#define DEFAULT_MTU 32000           /* passt of 2023 loses its way with frames of 64 KiB */
+#define GROUP_BYTES (32u << 10)     /* see above */
+#define DEFAULT_MTU NET_MTU_MAX
 #define BIT(n) (UINT64_C(1) << (n))
 
 struct stream {
@@ -31,6 +39,7 @@ struct stream {
 	bool full;      /* the guest has no buffers */
 	bool send_wait; /* a frame of the guest waits for room in out */
 	size_t in_start, in_end, out_start, out_end;
+	size_t out_cut; /* bytes at out_start that are the rest of a frame */
 	struct sockaddr_un address;
 	uint8_t in[IN_BYTES], out[OUT_BYTES];
 };
@@ -59,7 +68,7 @@ static bool take_peer(struct stream *s, int fd)
 		return false;
 	}
 	s->peer = fd;
-	s->in_start = s->in_end = s->out_start = s->out_end = 0;
+	s->in_start = s->in_end = s->out_start = s->out_end = s->out_cut = 0;
 	loop_mod_timer_ns(s->loop, s->timer, 0, 0);
 	if (s->b.dev)
 		virtio_net_set_link(s->b.dev, true);
@@ -182,7 +191,7 @@ static void lose_peer(struct stream *s)
 	loop_del_fd(s->loop, s->peer);
 	close(s->peer);
 	s->peer = -1;
-	s->in_start = s->in_end = s->out_start = s->out_end = 0;
+	s->in_start = s->in_end = s->out_start = s->out_end = s->out_cut = 0;
 	virtio_net_set_link(s->b.dev, false);
 	if (s->send_wait) { /* to be dropped */
 		s->send_wait = false;
@@ -252,11 +261,45 @@ static void receive(struct stream *s)
 		watch(s);
 }
 
+/* Bytes of the frame at p, with its length. */
+static size_t frame_bytes(const uint8_t *p)
+{
+	uint32_t len;
+
+	memcpy(&len, p, LENGTH);
+	return LENGTH + ntohl(len);
+}
+
+/* How much is sent next: the rest of a frame, a large frame, or several small ones. */
+static size_t next_group(const struct stream *s)
+{
+	const uint8_t *p = s->out + s->out_start;
+	size_t n = s->out_cut, left = s->out_end - s->out_start;
+
+	if (n)
+		return n;
+	do
+		n += frame_bytes(p + n);
+	while (n < left && n + frame_bytes(p + n) <= GROUP_BYTES);
+	return n;
+}
+
+/* n bytes at out_start are with the peer. */
+static void sent(struct stream *s, size_t n)
+{
+	size_t cut = s->out_cut;
+
+	while (cut < n)
+		cut += frame_bytes(s->out + s->out_start + cut);
+	s->out_start += n;
+	s->out_cut = cut - n;
+}
+
 /* Send what is gathered, as far as the peer takes it. False: there is no peer any more. */
 static bool push_out(struct stream *s)
 {
 	while (s->out_start < s->out_end) {
-		ssize_t n = send(s->peer, s->out + s->out_start, s->out_end - s->out_start, MSG_NOSIGNAL);
+		ssize_t n = send(s->peer, s->out + s->out_start, next_group(s), MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno != EAGAIN) {
@@ -265,7 +308,7 @@ static bool push_out(struct stream *s)
 		}
 		if (n < 0)
 			break;
-		s->out_start += (size_t)n;
+		sent(s, (size_t)n);
 	}
 	if (s->out_start == s->out_end)
 		s->out_start = s->out_end = 0;
