@@ -3,12 +3,15 @@
  * A small socket tool for guests and for the host's side of a test (static, so that it runs in any initrd):
  *
  *   sock udp-echo PORT            give each datagram back, until killed
+ *   sock udp-ask IPV4 PORT TEXT   send it as a datagram, again each second, and print the first answer
+ *   sock dns PORT IPV4            answer every question for a name with this address, until killed
  *   sock connect ADDRESS          stdin to the socket, the socket to stdout, until both have ended
  *   sock listen ADDRESS [COUNT]   "listening" to stderr, then the same with the first connection; with COUNT: echo for so many,
  *                                 all at once
  *
  * ADDRESS: vsock:CID:PORT, unix:PATH
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
@@ -134,6 +137,55 @@ static void udp_echo(int port)
 	}
 }
 
+static void udp_ask(const char *host, int port, const char *text)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	char bytes[65536];
+
+	if (fd < 0 || inet_pton(AF_INET, host, &a.sin_addr) != 1 || connect(fd, (struct sockaddr *)&a, sizeof(a)))
+		die(host);
+	for (int i = 0; i < 10; i++) {
+		if (send(fd, text, strlen(text), 0) < 0)
+			die("send");
+		if (poll(&p, 1, 1000) > 0) {
+			ssize_t n = recv(fd, bytes, sizeof(bytes), 0);
+			if (n < 0)
+				die("recv");
+			printf("%.*s\n", (int)n, bytes);
+			exit(0);
+		}
+	}
+	exit(1);
+}
+
+/* RFC 1035, 4.1: the question comes back with one answer behind it, or with none when it is not for an address (type A). */
+static void dns(int port, const char *address)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)}, from;
+	unsigned char bytes[2048], answer[16] = {0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4}; /* the name at 12, A, IN, 1 s */
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) || inet_pton(AF_INET, address, answer + 12) != 1)
+		die("bind");
+	for (;;) {
+		socklen_t len = sizeof(from);
+		ssize_t n = recvfrom(fd, bytes, 1024, 0, (struct sockaddr *)&from, &len), end = 12;
+		while (end < n && bytes[end])
+			end += bytes[end] + 1;
+		if (end + 5 > n)
+			continue;
+		bool is_a = bytes[end + 2] == 1;
+		bytes[2] = 0x81;
+		bytes[3] = 0x80;
+		memset(bytes + 6, 0, 6);
+		bytes[7] = is_a;
+		memcpy(bytes + end + 5, answer, sizeof(answer));
+		sendto(fd, bytes, (size_t)end + 5 + (is_a ? sizeof(answer) : 0), 0, (struct sockaddr *)&from, len);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_storage address;
@@ -143,6 +195,10 @@ int main(int argc, char **argv)
 		return 2;
 	if (!strcmp(argv[1], "udp-echo"))
 		udp_echo(atoi(argv[2]));
+	if (!strcmp(argv[1], "udp-ask") && argc > 4)
+		udp_ask(argv[2], atoi(argv[3]), argv[4]);
+	if (!strcmp(argv[1], "dns") && argc > 3)
+		dns(atoi(argv[2]), argv[3]);
 	int fd = open_socket(argv[2], &address, &len);
 	if (!strcmp(argv[1], "connect")) {
 		if (connect(fd, (struct sockaddr *)&address, len))
