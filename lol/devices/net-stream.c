@@ -24,6 +24,7 @@
 #define OUT_BYTES (256u << 10)
 #define LENGTH_MAX (4096u + 65536u) /* what QEMU may send; longer ones than NET_FRAME_MAX are dropped */
 #define SEARCH_NS 200000000ull      /* between two looks for a peer */
+#define RETURN_LOOKS 15u            /* three seconds */
 #define CHECK_NS 1000000000ull      /* between two looks whether our socket file is still ours */
 #define GROUP_BYTES (32u << 10)     /* see above */
 #define DEFAULT_MTU NET_MTU_MAX
@@ -36,6 +37,7 @@ struct stream {
 	int timer;
 	dev_t file_dev; /* the socket file that we have made */
 	ino_t file_ino;
+	unsigned looks; /* for a listener that may come back, before the path is ours to take */
 	bool full;      /* the guest has no buffers */
 	bool send_wait; /* a frame of the guest waits for room in out */
 	size_t in_start, in_end, out_start, out_end;
@@ -154,10 +156,16 @@ static int search(struct stream *s)
 
 	if (fd < 0)
 		return fd;
-	if (!connect(fd, (struct sockaddr *)&s->address, sizeof(s->address)))
+	if (!connect(fd, (struct sockaddr *)&s->address, sizeof(s->address))) {
+		s->looks = RETURN_LOOKS;
 		return take_peer(s, fd) ? 0 : -EAGAIN;
+	}
 	r = -errno;
 	close(fd);
+	if (s->looks) { /* passt would not start on a path on which somebody listens */
+		s->looks--;
+		return -EAGAIN;
+	}
 	if (r != -ENOENT && r != -ECONNREFUSED)
 		return r; /* -EAGAIN: its backlog is full */
 	r = clear_path(s);

@@ -10,9 +10,11 @@ export PYTHONDONTWRITEBYTECODE=1
 run "$BENCH/run" --help
 expect_status 0
 expect "--readme"
-run "$BENCH/boot" --help
-expect_status 0
-expect "--rounds"
+for program in boot net; do
+	run "$BENCH/$program" --help
+	expect_status 0
+	expect "--rounds"
+done
 for arguments in "--worlds moon" "--only nothing" "--cpus x" "--cpus 99999" "--rounds -1"; do
 	# shellcheck disable=SC2086 # two words
 	run "$BENCH/run" --out out $arguments

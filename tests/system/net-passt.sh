@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
 # --net stream to passt, where it is installed: what is sent arrives, with frames of every size, also when passt is kept from
-# reading for a while and its socket fills up; the guest sees when it ends.
+# reading for a while and its socket fills up; the guest sees when it ends, and when it is back.
 # timeout: 300
 # shellcheck disable=SC2016 # what stands in single quotes is for the guest's shell
 # shellcheck source=tests/system/lib/net.sh
@@ -44,9 +44,15 @@ for mtu in 65520 1500; do
 	wait "$PID"
 done
 
-start last -n "stream,path=$LOL_TMP/passt" -- sh -c 'ip link set eth0 up; cat /sys/class/net/eth0/carrier; while [ "$(cat /sys/class/net/eth0/carrier)" = 1 ]; do usleep 50000; done; echo gone'
+start last -n "stream,path=$LOL_TMP/passt" -- sh -c 'ip link set eth0 up; cat /sys/class/net/eth0/carrier; ip addr add 10.5.0.2/24 dev eth0; ip route add default via 10.5.0.1
+	wait_for() { while [ "$(cat /sys/class/net/eth0/carrier)" != $1 ]; do usleep 50000; done; }
+	wait_for 0; echo gone; wait_for 1; wget -q -O - http://10.5.0.1:'"$web"'/big | md5sum | cut -c1-32'
 wait_for_text 60 1 last.out
 kill "$passt"
 wait_for_text 60 gone last.out
+wait "$passt"
+passt -f -q -s "$LOL_TMP/passt" >passt.err 2>&1 &
+BACKGROUND+=($!)
+wait_for_text 60 "$sum" last.out
 wait "$PID" || fail "status $?"
 echo passed

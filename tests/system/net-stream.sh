@@ -44,7 +44,7 @@ expect_status 0
 expect_output "reached
 $sum"
 
-# The one that listens is killed and returns: the other one has taken the path over meanwhile.
+# The one that listens is killed and returns: the other one has looked for it meanwhile, or taken the path over.
 start b -n "stream,path=$link" -- sh -c "me=2 peer=1; $up $answer"'
 	while ping -c 1 -W 1 10.9.0.1 >/dev/null 2>&1; do :; done; echo lost; '"$answer"
 b=$PID
