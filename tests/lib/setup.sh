@@ -58,6 +58,7 @@ curl command:curl
 e2fsprogs command:mke2fs
 iproute2 command:ip
 iputils-ping command:ping
+iperf3 command:iperf3
 ethtool command:ethtool
 procps command:pgrep
 python3-minimal command:python3
