@@ -11,19 +11,29 @@
 #include <string.h>
 
 /* What may follow a verb. */
-enum { NOTHING, FORCE, KEY, MAYBE_SIZE, PATH };
+enum { NOTHING, FORCE, KEY, MAYBE_SIZE, PATH, DISK };
 static const struct verb {
 	const char *name;
 	int takes;
 	const char *usage;
+	unsigned least, most; /* words that follow */
 } verbs[] = {
-	{"status", NOTHING, "status"},     {"pause", NOTHING, "pause"}, {"resume", NOTHING, "resume"},
-	{"stop", FORCE, "stop [--force]"}, {"quit", NOTHING, "quit"},   {"console", NOTHING, "console"},
-	{"stats", NOTHING, "stats"},       {"sysrq", KEY, "sysrq KEY"}, {"balloon", MAYBE_SIZE, "balloon [SIZE]"},
-	{"dump", PATH, "dump FILE"},       {"disks", NOTHING, "disks"},
+	{"status", NOTHING, "status", 0, 0},
+	{"pause", NOTHING, "pause", 0, 0},
+	{"resume", NOTHING, "resume", 0, 0},
+	{"stop", FORCE, "stop [--force]", 0, 1},
+	{"quit", NOTHING, "quit", 0, 0},
+	{"console", NOTHING, "console", 0, 0},
+	{"stats", NOTHING, "stats", 0, 0},
+	{"sysrq", KEY, "sysrq KEY", 1, 1},
+	{"balloon", MAYBE_SIZE, "balloon [SIZE]", 0, 1},
+	{"dump", PATH, "dump FILE", 1, 1},
+	{"disks", NOTHING, "disks", 0, 0},
+	{"resize", DISK, "resize DISK SIZE [--shrink]", 2, 3},
 };
 
-static int add_argument(json_t *request, const struct verb *verb, const char *word, struct lol_error *err)
+/* The argument after n others. */
+static int add_argument(json_t *request, const struct verb *verb, unsigned n, const char *word, struct lol_error *err)
 {
 	uint64_t size;
 
@@ -43,6 +53,19 @@ static int add_argument(json_t *request, const struct verb *verb, const char *wo
 		if (parse_size(word, 1 << 20, &size, err))
 			return lol_error_prefix(err, -EINVAL, "balloon %s", word);
 		return json_object_set_new(request, "size", json_integer((json_int_t)size));
+	case DISK:
+		if (n == 0)
+			return json_object_set_new(request, "disk", json_string(word))
+				       ? lol_error(err, -EINVAL,
+						   "resize: a disk is a name in UTF-8; give one, such as vda")
+				       : 0;
+		if (n == 1 && parse_size(word, 1 << 20, &size, err))
+			return lol_error_prefix(err, -EINVAL, "resize %s", word);
+		if (n == 1)
+			return json_object_set_new(request, "size", json_integer((json_int_t)size));
+		if (strcmp(word, "--shrink"))
+			return lol_error(err, -EINVAL, "%s: not --shrink; the command is: %s", word, verb->usage);
+		return json_object_set_new(request, "shrink", json_true());
 	default:
 		if (!*word || json_object_set_new(request, "file", json_string(word)))
 			return lol_error(err, -EINVAL, "dump: a file needs a name in UTF-8; give one");
@@ -62,18 +85,19 @@ json_t *control_request(unsigned n, const char *const words[], struct lol_error 
 		lol_error(err, -EINVAL, "%s: no such command; 'help' lists them", n ? words[0] : "");
 		return NULL;
 	}
-	if (n > 2 || (n == 2 && verb->takes == NOTHING) || (n == 1 && (verb->takes == KEY || verb->takes == PATH))) {
+	if (n - 1 < verb->least || n - 1 > verb->most) {
 		lol_error(err, -EINVAL, "%s: %s; the command is: %s", verb->name,
-			  n == 1 ? "something is missing" : "takes less than that", verb->usage);
+			  n - 1 < verb->least ? "something is missing" : "takes less than that", verb->usage);
 		return NULL;
 	}
 	request = json_pack("{s:s}", "do", verb->name);
 	if (!request)
 		lol_error(err, -ENOMEM, "%s: out of memory; end other programs", verb->name);
-	else if (n == 2 && add_argument(request, verb, words[1], err)) {
-		json_decref(request);
-		request = NULL;
-	}
+	for (unsigned i = 1; request && i < n; i++)
+		if (add_argument(request, verb, i - 1, words[i], err)) {
+			json_decref(request);
+			request = NULL;
+		}
 	return request;
 }
 

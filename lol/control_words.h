@@ -22,6 +22,8 @@ char *control_text(const char *what, const json_t *answer);
 	"stats            counters\n" \
 	"sysrq KEY        the guest kernel's magic system request\n" \
 	"balloon [SIZE]   memory that the guest is to use\n" \
+	"disks            the disks, and the size of files that have changed\n" \
+	"resize DISK SIZE [--shrink]  another size for a disk\n" \
 	"dump FILE        a vmcore for crash and drgn\n"
 
 #endif

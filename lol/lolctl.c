@@ -121,10 +121,10 @@ json_t *lolctl_ask(int fd, const json_t *request, int timeout_ms, struct lol_err
 
 struct call {
 	const char *verb, *name;
-	bool json, watch, force;
+	bool json, watch, force, shrink;
 	unsigned seconds; /* stop: how long to wait */
 	unsigned nwords;
-	const char *words[3]; /* for control_request() */
+	const char *words[6]; /* for control_request() */
 };
 
 static void print_help(FILE *out)
@@ -142,9 +142,11 @@ static void print_help(FILE *out)
 	      "  sysrq NAME KEY        the guest kernel's magic system request\n"
 	      "  balloon NAME [SIZE]   memory that the guest is to use; without SIZE: that it uses\n"
 	      "  disks NAME            the disks; one whose file has another size is resized in the guest\n"
+	      "  resize NAME DISK SIZE another size for a disk: vda, or its file\n"
 	      "  dump NAME FILE        a vmcore for crash and drgn\n"
 	      "\n"
 	      "      --force           stop: end the VM at once\n"
+	      "      --shrink          resize: also to less, what is behind the new end is lost\n"
 	      "      --timeout SECONDS stop: wait so long (default: 60)\n"
 	      "      --json            ls, status, stats and others: the answer as JSON\n"
 	      "      --watch           stats: again every second\n"
@@ -234,6 +236,8 @@ static int run_call(struct call *call)
 	}
 	if (call->force)
 		call->words[call->nwords++] = "--force";
+	if (call->shrink)
+		call->words[call->nwords++] = "--shrink";
 	request = control_request(call->nwords, call->words, &err);
 	if (!request)
 		return lol_fail(LOL_EXIT_USAGE, "%s", err.text);
@@ -244,7 +248,7 @@ static int run_call(struct call *call)
 	}
 	if (!strcmp(call->verb, "console"))
 		json_object_set_new(request, "history", json_true());
-	bool slow = !strcmp(call->verb, "dump") || !strcmp(call->verb, "pause");
+	bool slow = !strcmp(call->verb, "dump") || !strcmp(call->verb, "pause") || !strcmp(call->verb, "resize");
 	answer = call_vm(call, request, slow ? -1 : 10000, &fd);
 	json_decref(request);
 	if (!answer)
@@ -276,6 +280,8 @@ static int take_option(struct call *call, const char *word, const char *next, in
 		call->watch = true;
 	else if (!strcmp(word, "--force"))
 		call->force = true;
+	else if (!strcmp(word, "--shrink"))
+		call->shrink = true;
 	else if (!strcmp(word, "--timeout")) {
 		if (!next || parse_number(next, 0, 86400, &call->seconds, &err))
 			return lol_fail(LOL_EXIT_USAGE, "--timeout: %s",
@@ -319,6 +325,8 @@ static int run(int argc, char **argv)
 	call.verb = operands[0];
 	if (call.force && strcmp(call.verb, "stop"))
 		return wrong("--force", "only for stop");
+	if (call.shrink && strcmp(call.verb, "resize"))
+		return wrong("--shrink", "only for resize");
 	if (call.watch && strcmp(call.verb, "stats"))
 		return wrong("--watch", "only for stats");
 	if (!strcmp(call.verb, "ls"))

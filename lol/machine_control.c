@@ -259,11 +259,31 @@ static void do_disks(struct machine *m, struct control_client *c, const json_t *
 		control_fail(c, "%s", err.text);
 		return;
 	}
-	for (unsigned i = 0; i < m->ndisks; i++)
-		json_array_append_new(list, json_pack("{s:s%, s:I}", "file", m->opts->disks[i].path,
-						      strlen(m->opts->disks[i].path), "size",
+	for (unsigned i = 0; i < m->ndisks; i++) {
+		const char *file = disk_file(&m->opts->disks[i]);
+		json_array_append_new(list, json_pack("{s:s%, s:I}", "file", file, strlen(file), "size",
 						      (json_int_t)disk_bytes(m, i)));
+	}
 	control_answer(c, json_pack("{s:o}", "disks", list));
+}
+
+static void do_resize(struct machine *m, struct control_client *c, const json_t *args)
+{
+	const char *name = json_string_value(json_object_get(args, "disk"));
+	const json_t *size = json_object_get(args, "size");
+	int disk = name ? disk_find(m, name) : -1;
+	struct lol_error err;
+
+	if (!json_is_integer(size) || json_integer_value(size) < 0)
+		control_fail(c, "resize: \"size\" is not a number of bytes; give one");
+	else if (disk < 0)
+		control_fail(c, "resize: no disk %.600s; 'disks' lists them, or say vda for the first",
+			     name ? name : "is named");
+	else if (disk_resize(m, (unsigned)disk, (uint64_t)json_integer_value(size),
+			     json_is_true(json_object_get(args, "shrink")), &err))
+		control_fail(c, "%s", err.text);
+	else
+		control_answer(c, json_pack("{s:I}", "size", (json_int_t)disk_bytes(m, (unsigned)disk)));
 }
 
 static void on_dumped(void *arg, const char *error)
@@ -291,7 +311,7 @@ static const struct {
 } requests[] = {
 	{"status", do_status},   {"stats", do_stats}, {"pause", do_pause}, {"resume", do_resume},
 	{"stop", do_stop},       {"quit", do_quit},   {"sysrq", do_sysrq}, {"console", do_console},
-	{"balloon", do_balloon}, {"dump", do_dump},   {"disks", do_disks},
+	{"balloon", do_balloon}, {"dump", do_dump},   {"disks", do_disks}, {"resize", do_resize},
 };
 
 static void on_request(void *ctx, struct control_client *c, const char *what, const json_t *args)
@@ -351,7 +371,7 @@ static void on_local_answer(void *arg, const json_t *answer)
 
 bool machine_prompt(struct machine *m, struct terminal *t, const char *line)
 {
-	char copy[256], *words[4], *save = NULL;
+	char copy[256], *words[5], *save = NULL;
 	struct lol_error err;
 	unsigned n = 0;
 	int slot = 0;

@@ -11,6 +11,11 @@
 #include "devices/virtio-pmem.h"
 #include "machine_int.h"
 
+const char *disk_file(const struct lol_disk *disk)
+{
+	return disk->cow ? disk->cow : disk->path;
+}
+
 /* The disk's server and the connection to it. */
 static int connect_storage(struct machine *m, struct storage *s, const struct lol_disk *disk, struct blk_nbd **nbd,
 			   struct lol_error *err)
@@ -99,7 +104,7 @@ static int create_pmem(struct machine *m, const struct lol_disk *d, unsigned n, 
 int disks_create(struct machine *m, struct lol_error *err)
 {
 	for (unsigned i = 0; i < m->opts->ndisks; i++)
-		m->storages[i] = (struct storage){.pid = -1, .fd = -1, .errors = -1};
+		m->storages[i] = STORAGE_NONE;
 	m->ndisks = m->opts->ndisks;
 	for (unsigned i = 0, pmems = 0; i < m->ndisks; i++) {
 		const struct lol_disk *d = &m->opts->disks[i];
@@ -109,7 +114,7 @@ int disks_create(struct machine *m, struct lol_error *err)
 				return r;
 			continue;
 		}
-		struct blk_config c = {.path = d->cow ? d->cow : d->path,
+		struct blk_config c = {.path = disk_file(d),
 				       .serial = d->serial,
 				       .ro = d->ro,
 				       .snapshot = d->snapshot,
@@ -119,6 +124,7 @@ int disks_create(struct machine *m, struct lol_error *err)
 		int ret = storage_needed(d) ? connect_storage(m, &m->storages[i], d, &c.nbd, err) : 0;
 		if (ret)
 			return ret;
+		m->disk_nbd[i] = c.nbd;
 		m->disks[i] = virtio_blk_create(&env, &c, why);
 		if ((ret = machine_attach(m, m->disks[i], why, err)))
 			return ret;
@@ -140,6 +146,71 @@ int disks_resize(struct machine *m, struct lol_error *err)
 			ret = lol_error(err, r, "%s", why);
 	}
 	return ret;
+}
+
+int disk_find(const struct machine *m, const char *name)
+{
+	unsigned blocks = 0;
+	int found = -1;
+
+	for (unsigned i = 0; i < m->ndisks; i++) {
+		const struct lol_disk *d = &m->opts->disks[i];
+		if (!d->pmem && !strncmp(name, "vd", 2) && name[2] == (char)('a' + blocks++) && !name[3])
+			return (int)i;
+		if (!strcmp(name, disk_file(d)))
+			found = found == -1 ? (int)i : -2; /* two with the same name are nobody's */
+	}
+	return MAX(found, -1);
+}
+
+static int resize_served(struct machine *m, unsigned disk, const char *path, uint64_t bytes, struct lol_error *err)
+{
+	struct storage *s = &m->storages[disk];
+	char why[DEVICE_ERR] = "its server is lost";
+	struct lol_error reason;
+	int ret = storage_greet(s, &reason);
+
+	if (ret)
+		return lol_error(err, ret, "disk %.300s: %.300s; its size has not changed", path, reason.text);
+	blk_nbd_disconnect(m->disk_nbd[disk]);
+	ret = storage_resize(s, bytes, &reason);
+	int fd = s->fd, r = fd < 0 ? ret : blk_nbd_reconnect(m->disk_nbd[disk], fd, STORAGE_EXPORT, why);
+	s->fd = -1;
+	if (r) {
+		device_report(REPORT_WARNING, "disk %s: %s; the guest sees I/O errors", path,
+			      fd < 0 ? reason.text : why);
+		return lol_error(err, r, "disk %.300s: %.300s; the guest sees I/O errors until the VM is started again",
+				 path, fd < 0 ? reason.text : why);
+	}
+	if (ret)
+		return lol_error(err, ret, "disk %.300s: %.300s; its size has not changed", path, reason.text);
+	ret = virtio_blk_resize(m->disks[disk], why);
+	return ret ? lol_error(err, ret, "%s", why) : 0;
+}
+
+int disk_resize(struct machine *m, unsigned disk, uint64_t bytes, bool shrink, struct lol_error *err)
+{
+	const struct lol_disk *d = &m->opts->disks[disk];
+	const char *path = disk_file(d);
+	char why[DEVICE_ERR] = "";
+
+	if (d->pmem || d->snapshot || d->ro)
+		return lol_error(err, -EOPNOTSUPP,
+				 "disk %.600s: with ',%s' its size cannot change; start the VM without", path,
+				 d->pmem ? "pmem"
+				 : d->ro ? "ro"
+					 : "snapshot");
+	if (!bytes || bytes % SECTOR_SIZE || bytes > INT64_MAX)
+		return lol_error(err, -EINVAL, "disk %.600s: %llu bytes are not a size; give a multiple of 512", path,
+				 (unsigned long long)bytes);
+	if (bytes < disk_bytes(m, disk) && !shrink)
+		return lol_error(err, -EINVAL,
+				 "disk %.600s: has %llu bytes, what is behind the new end would be lost; add --shrink",
+				 path, (unsigned long long)disk_bytes(m, disk));
+	if (m->disk_nbd[disk])
+		return resize_served(m, disk, path, bytes, err);
+	int ret = virtio_blk_set_size(m->disks[disk], bytes, why);
+	return ret ? lol_error(err, ret, "%s", why) : 0;
 }
 
 uint64_t disk_bytes(const struct machine *m, unsigned disk)

@@ -116,6 +116,7 @@ struct machine {
 	/* machine_disk.c */
 	struct virtio_dev *disks[LOL_DISKS_MAX];
 	struct storage storages[LOL_DISKS_MAX];
+	struct blk_nbd *disk_nbd[LOL_DISKS_MAX]; /* the disk's, where it has one */
 	unsigned ndisks;
 	int pmem_fd[RAM_PMEM_MAX]; /* in the order of ram.pmem */
 
@@ -173,6 +174,9 @@ int pmem_open(struct machine *m, struct lol_error *err); /* into ram.pmem, and t
 bool pmem_map(struct machine *m);                        /* into the view of guest memory */
 int disks_create(struct machine *m, struct lol_error *err);
 int disks_resize(struct machine *m, struct lol_error *err); /* files that have another size now */
+const char *disk_file(const struct lol_disk *disk); /* what is written to */
+int disk_find(const struct machine *m, const char *name); /* vda, or a path as on the command line; -1: none, or several */
+int disk_resize(struct machine *m, unsigned disk, uint64_t bytes, bool shrink, struct lol_error *err);
 uint64_t disk_bytes(const struct machine *m, unsigned disk);
 void disks_setup(const struct machine *m, FILE *out); /* lines of lol-init's /lol-setup */
 void disks_destroy(struct machine *m); /* after the devices */

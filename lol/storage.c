@@ -27,6 +27,7 @@
 #define IMAGE_TOOL "qemu-img"
 #define PACKAGES "qemu-system-common qemu-utils"
 #define LISTEN_FD 3
+#define QMP_FD 4
 #define STOP_MS 10000
 
 bool storage_needed(const struct lol_disk *disk)
@@ -36,18 +37,18 @@ bool storage_needed(const struct lol_disk *disk)
 
 /* ---- programs ---- */
 
-/* In a child: stdin and stdout are nothing, stderr is errors, keep (if any) is LISTEN_FD, and that is all. */
-static void __attribute__((noreturn)) run(char *const argv[], int errors, int keep)
+/* In a child: stdin and stdout are nothing, stderr is errors, keep (if any) are LISTEN_FD and QMP_FD, and that is all. */
+static void __attribute__((noreturn)) run(char *const argv[], int errors, const int keep[2])
 {
 	int null = open("/dev/null", O_RDWR);
 	unsigned first = LISTEN_FD;
 
 	errors = fcntl(errors, F_DUPFD, 64);
-	if (keep >= 0) {
-		if (dup2(keep, LISTEN_FD) < 0)
+	if (keep) {
+		int listening = fcntl(keep[0], F_DUPFD, 64), qmp = fcntl(keep[1], F_DUPFD, 64);
+		if (dup2(listening, LISTEN_FD) < 0 || dup2(qmp, QMP_FD) < 0)
 			_exit(127);
-		fcntl(LISTEN_FD, F_SETFD, 0);
-		first++;
+		first = QMP_FD + 1;
 	}
 	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(errors, 2) < 0)
 		_exit(127);
@@ -59,7 +60,7 @@ static void __attribute__((noreturn)) run(char *const argv[], int errors, int ke
 	_exit(errno == ENOENT ? 126 : 127);
 }
 
-static int spawn(char *const argv[], int keep, int *errors)
+static int spawn(char *const argv[], const int keep[2], int *errors)
 {
 	int fd[2];
 
@@ -166,7 +167,7 @@ static int make_overlay(const struct lol_disk *disk, struct lol_error *err)
 		goto out;
 	char *argv[] = {IMAGE_TOOL, "create", "-q", "-f", "qcow2", "-F", disk->format == DISK_RAW ? "raw" : "qcow2",
 			"-b",       base,     file, NULL};
-	int pid = spawn(argv, -1, &errors);
+	int pid = spawn(argv, NULL, &errors);
 	if (pid < 0) {
 		ret = lol_error(err, pid, "disk %.600s: cannot start %s: %s; is the limit of processes reached?",
 				disk->cow, IMAGE_TOOL, strerror(-pid));
@@ -230,15 +231,15 @@ static char *blockdev(const char *node, const char *path, bool raw, bool ro, con
 	return text;
 }
 
-/* A connected pair of the server's listening socket and ours. */
-static int make_socket(int *listening, int *ours)
+/* The server's listening socket, one of ours that is connected to it, and the file of the first, by which more can be. */
+static int make_socket(int *listening, int *ours, int *file)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 	char dir[sizeof(((struct sockaddr_un *)0)->sun_path) - 8];
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	int ret = 0;
 
-	*ours = -1;
+	*ours = *file = -1;
 	*listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (*listening < 0)
 		return -errno;
@@ -251,7 +252,8 @@ static int make_socket(int *listening, int *ours)
 		snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/s", dir);
 		*ours = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		if (*ours < 0 || bind(*listening, (struct sockaddr *)&addr, sizeof(addr)) || listen(*listening, 1) ||
-		    connect(*ours, (struct sockaddr *)&addr, sizeof(addr)))
+		    connect(*ours, (struct sockaddr *)&addr, sizeof(addr)) ||
+		    (*file = open(addr.sun_path, O_PATH | O_CLOEXEC)) < 0)
 			ret = -errno;
 		unlink(addr.sun_path);
 		rmdir(dir);
@@ -268,19 +270,26 @@ static int make_socket(int *listening, int *ours)
 static int start_server(struct storage *s, const struct lol_disk *disk, struct lol_error *err)
 {
 	bool ro = disk->ro || disk->snapshot, cow = disk->cow;
-	char *base = blockdev(cow ? "base" : "top", disk->path, disk->format == DISK_RAW, cow || ro, NULL);
-	char *top = cow ? blockdev("top", disk->cow, false, ro, "base") : NULL;
+	char *base = blockdev(cow ? "base" : STORAGE_NODE, disk->path, disk->format == DISK_RAW, cow || ro, NULL);
+	char *top = cow ? blockdev(STORAGE_NODE, disk->cow, false, ro, "base") : NULL;
 	char export[64];
-	int listening, ret = make_socket(&listening, &s->fd);
+	int keep[2], qmp[2], ret = make_socket(&keep[0], &s->fd, &s->socket);
 
+	if (!ret && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qmp)) {
+		ret = -errno;
+		close(keep[0]);
+	}
 	if (ret)
 		return lol_error(err, ret,
 				 "disk %.600s: no socket for its server: %s; close some files or raise ulimit -n",
 				 disk->path, strerror(-ret));
-	snprintf(export, sizeof(export), "type=nbd,id=e,node-name=top,name=%s,writable=%s", STORAGE_EXPORT,
+	snprintf(export, sizeof(export),
+		 "type=nbd,id=" STORAGE_EXPORT_ID ",node-name=" STORAGE_NODE ",name=%s,writable=%s", STORAGE_EXPORT,
 		 ro ? "off" : "on");
-	char *argv[16] = {SERVER, "--blockdev", base};
-	unsigned n = 3;
+	s->qmp = qmp[0];
+	keep[1] = qmp[1];
+	char *argv[16] = {SERVER, "--chardev", "socket,id=q,fd=4", "--monitor", "chardev=q", "--blockdev", base};
+	unsigned n = 7;
 	if (cow) {
 		argv[n++] = "--blockdev";
 		argv[n++] = top;
@@ -289,8 +298,9 @@ static int start_server(struct storage *s, const struct lol_disk *disk, struct l
 	argv[n++] = "addr.type=fd,addr.str=3,max-connections=1";
 	argv[n++] = "--export";
 	argv[n++] = export;
-	ret = base && (top || !cow) ? spawn(argv, listening, &s->errors) : -ENOMEM;
-	close(listening);
+	ret = base && (top || !cow) ? spawn(argv, keep, &s->errors) : -ENOMEM;
+	close(keep[0]);
+	close(keep[1]);
 	free(base);
 	free(top);
 	if (ret < 0)
@@ -305,7 +315,7 @@ int storage_start(struct storage *s, const struct lol_disk *disk, struct lol_err
 {
 	int ret = 0;
 
-	*s = (struct storage){.pid = -1, .fd = -1, .errors = -1};
+	*s = STORAGE_NONE;
 	if (disk->cow && access(disk->cow, F_OK))
 		ret = make_overlay(disk, err);
 	if (!ret)
@@ -352,5 +362,9 @@ void storage_stop(struct storage *s)
 	}
 	if (s->errors >= 0)
 		close(s->errors);
-	*s = (struct storage){.pid = -1, .fd = -1, .errors = -1};
+	if (s->qmp >= 0)
+		close(s->qmp);
+	if (s->socket >= 0)
+		close(s->socket);
+	*s = STORAGE_NONE;
 }

@@ -10,12 +10,19 @@
 #include "options.h"
 
 #define STORAGE_EXPORT "disk"
+#define STORAGE_EXPORT_ID "e"
+#define STORAGE_NODE "top"
 
 struct storage {
 	int pid;    /* -1: none */
 	int fd;     /* NBD, a connected stream socket; the caller's to take (set it to -1) */
 	int errors; /* what the server says before it ends */
+	int qmp;    /* its control connection */
+	int socket; /* the file of the socket at which it listens, without a name */
+	bool greeted;
 };
+
+#define STORAGE_NONE ((struct storage){.pid = -1, .fd = -1, .errors = -1, .qmp = -1, .socket = -1})
 
 /* Does the disk need one? */
 bool storage_needed(const struct lol_disk *disk);
@@ -25,6 +32,13 @@ bool storage_needed(const struct lol_disk *disk);
  */
 int storage_start(struct storage *s, const struct lol_disk *disk, struct lol_error *err);
 int storage_error(struct storage *s, const struct lol_disk *disk, const char *otherwise, struct lol_error *err);
+/* Does it take orders? To be asked before storage_resize(). *err of both is a reason alone, without what and whose. */
+int storage_greet(struct storage *s, struct lol_error *err);
+/*
+ * Another size for the image, which is neither read-only nor a snapshot. The NBD connection has been closed; fd is a new one
+ * afterwards, also where the image refuses, or -1 when all is lost.
+ */
+int storage_resize(struct storage *s, uint64_t bytes, struct lol_error *err);
 void storage_stop(struct storage *s); /* its NBD connection has been closed */
 
 #endif

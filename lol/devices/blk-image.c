@@ -33,14 +33,40 @@ static int open_file(const char *path, bool ro, char err[DEVICE_ERR])
 	return r;
 }
 
+/* QEMU's bytes: who reads, writes or resizes holds the first, who forbids others to do that the second (block/file-posix.c). */
+enum { QEMU_READS = 100, QEMU_WRITES = 101, QEMU_RESIZES = 103, QEMU_NO_WRITER = 201, QEMU_NO_RESIZER = 203 };
+
+static int lock_byte(int fd, int byte)
+{
+	struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+	return fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+/* As lock_byte(): -1 with EAGAIN where somebody else has it. */
+static int test_byte(int fd, int byte)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+	if (fcntl(fd, F_OFD_GETLK, &lock))
+		return -1;
+	errno = EAGAIN;
+	return lock.l_type == F_UNLCK ? 0 : -1;
+}
+
+static int lock_all(int fd)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	return fcntl(fd, F_OFD_SETLK, &lock);
+}
+
 /*
- * Open file description locks on the whole file: a writer excludes everybody else, readers only writers. They also
- * conflict with those of QEMU, and go when the last copy of the descriptor is closed.
+ * Open file description locks, which go when the last copy of the descriptor is closed: a writer has the whole file and excludes
+ * everybody else; readers have what QEMU's readers have, so that one image can be a disk here and a backing file there.
  */
 static int lock_file(int fd, bool shared, const char *path, char err[DEVICE_ERR])
 {
-	struct flock lock = {.l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+	if (shared ? !lock_byte(fd, QEMU_READS) && !lock_byte(fd, QEMU_NO_WRITER) && !lock_byte(fd, QEMU_NO_RESIZER) &&
+			     !test_byte(fd, QEMU_WRITES) && !test_byte(fd, QEMU_RESIZES)
+		   : !lock_all(fd))
 		return 0;
 	if (errno != EAGAIN && errno != EACCES) {
 		device_report(REPORT_VERBOSE,
@@ -196,17 +222,37 @@ int blk_image_attach(struct blk_image *image, struct blk_nbd *nbd, const char *p
 	return r;
 }
 
+int blk_image_set_size(struct blk_image *image, const char *path, uint64_t bytes, char err[DEVICE_ERR])
+{
+	struct stat st;
+	if (fstat(image->fd, &st) == 0 && !S_ISREG(st.st_mode)) {
+		device_error(
+			err,
+			"disk %s: is a device; change its size by what has made it, then 'lolctl disks NAME' tells the guest",
+			path);
+		return -EINVAL;
+	}
+	if (ftruncate(image->fd, (off_t)bytes)) {
+		int r = -errno;
+		device_error(err, "disk %s: cannot have %llu bytes: %s; is there room for it?", path,
+			     (unsigned long long)bytes, strerror(-r));
+		return r;
+	}
+	return 0;
+}
+
 int blk_image_remeasure(struct blk_image *image, const char *path, char err[DEVICE_ERR])
 {
 	uint64_t before = image->sectors;
-	if (image->nbd || image->overlaid) {
-		device_error(
-			err,
-			"disk %s: its size cannot change while it is in use; only that of raw images without ',snapshot' can",
-			path);
+	if (image->overlaid) {
+		device_error(err, "disk %s: with ',snapshot' its size cannot change; start the VM without", path);
 		return -EOPNOTSUPP;
 	}
-	int r = measure(image, path, err);
+	int r = 0;
+	if (image->nbd)
+		image->sectors = blk_nbd_size(image->nbd) >> SECTOR_SHIFT;
+	else
+		r = measure(image, path, err);
 	return r ? r : image->sectors != before;
 }
 

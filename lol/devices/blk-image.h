@@ -42,6 +42,8 @@ int blk_image_open(struct blk_image *image, const char *path, bool ro, bool snap
 /* The same on an NBD server of the image, which the image takes over also on failure. */
 int blk_image_attach(struct blk_image *image, struct blk_nbd *nbd, const char *path, bool ro, bool snapshot,
 		     struct blk_overlay *kept, char err[DEVICE_ERR]);
+/* Give a raw file another size: 0, or a negative errno with err filled. To be followed by blk_image_remeasure(). */
+int blk_image_set_size(struct blk_image *image, const char *path, uint64_t bytes, char err[DEVICE_ERR]);
 /* Look at the size again. 1: it has changed, 0: not, or a negative errno with err filled. Not with snapshot. */
 int blk_image_remeasure(struct blk_image *image, const char *path, char err[DEVICE_ERR]);
 void blk_image_close(struct blk_image *image);

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 struct blk_nbd {
-	struct nbd_handle *handle;
+	struct nbd_handle *handle; /* NULL: disconnected */
 	struct loop *loop;
 	int fd; /* libnbd's; -1 once it is not watched any more */
 	uint64_t size;
@@ -98,32 +98,46 @@ static void event(void *arg, uint32_t events)
 struct blk_nbd *blk_nbd_open(struct loop *loop, int fd, const char *export, char err[DEVICE_ERR])
 {
 	struct blk_nbd *nbd = calloc(1, sizeof(*nbd));
-	int64_t size = -1;
 
-	if (nbd)
-		nbd->handle = nbd_create();
-	if (!nbd || !nbd->handle) {
+	if (!nbd) {
 		close(fd);
-		free(nbd);
 		errno = ENOMEM;
 		return NULL;
 	}
 	nbd->loop = loop;
+	nbd->fd = -1;
+	int ret = blk_nbd_reconnect(nbd, fd, export, err);
+	if (!ret)
+		return nbd;
+	free(nbd);
+	errno = -ret;
+	return NULL;
+}
+
+int blk_nbd_reconnect(struct blk_nbd *nbd, int fd, const char *export, char err[DEVICE_ERR])
+{
+	int64_t size = -1;
+
+	nbd->handle = nbd_create();
+	if (!nbd->handle) {
+		close(fd);
+		return -ENOMEM;
+	}
 	/* It takes the descriptor with the call. Simple answers: without holes told apart, as READ wants none. */
 	if (nbd_set_export_name(nbd->handle, export) == 0 &&
 	    nbd_set_request_structured_replies(nbd->handle, false) == 0 && nbd_connect_socket(nbd->handle, fd) == 0)
 		size = nbd_get_size(nbd->handle);
 	nbd->fd = size > 0 ? nbd_aio_get_fd(nbd->handle) : -1;
-	int error = nbd->fd < 0 ? EIO : -loop_add_fd(loop, nbd->fd, EPOLLIN, event, nbd);
+	int error = nbd->fd < 0 ? EIO : -loop_add_fd(nbd->loop, nbd->fd, EPOLLIN, event, nbd);
 	if (!error) {
 		nbd->size = (uint64_t)size;
-		return nbd;
+		return 0;
 	}
 	device_error(err, "%s", size == 0 ? "it is empty" : nbd_get_error() ? nbd_get_error() : strerror(error));
 	nbd_close(nbd->handle);
-	free(nbd);
-	errno = error;
-	return NULL;
+	nbd->handle = NULL;
+	nbd->fd = -1;
+	return -error;
 }
 
 void blk_nbd_on_batch(struct blk_nbd *nbd, void (*batch_done)(void *arg), void *arg)
@@ -206,10 +220,8 @@ void blk_nbd_drain(struct blk_nbd *nbd)
 	}
 }
 
-void blk_nbd_close(struct blk_nbd *nbd)
+void blk_nbd_disconnect(struct blk_nbd *nbd)
 {
-	if (!nbd)
-		return;
 	blk_nbd_drain(nbd);
 	if (nbd->fd >= 0) {
 		loop_del_fd(nbd->loop, nbd->fd);
@@ -217,5 +229,16 @@ void blk_nbd_close(struct blk_nbd *nbd)
 		nbd_shutdown(nbd->handle, 0);
 	}
 	nbd_close(nbd->handle);
+	nbd->handle = NULL;
+	if (nbd->batch_done)
+		nbd->batch_done(nbd->arg);
+}
+
+void blk_nbd_close(struct blk_nbd *nbd)
+{
+	if (!nbd)
+		return;
+	nbd->batch_done = NULL;
+	blk_nbd_disconnect(nbd);
 	free(nbd);
 }

@@ -16,6 +16,12 @@ struct blk_nbd;
  * NULL with errno set, and in err what libnbd says.
  */
 struct blk_nbd *blk_nbd_open(struct loop *loop, int fd, const char *export, char err[DEVICE_ERR]);
+/*
+ * Take leave of the server (drains), and come back over another connection, fd as above, when it may have another size: 0 or a
+ * negative errno. Nothing may be submitted in between; without a way back everything ends with -EIO.
+ */
+void blk_nbd_disconnect(struct blk_nbd *nbd);
+int blk_nbd_reconnect(struct blk_nbd *nbd, int fd, const char *export, char err[DEVICE_ERR]);
 void blk_nbd_close(struct blk_nbd *nbd); /* drains, and takes leave */
 uint64_t blk_nbd_size(const struct blk_nbd *nbd);
 /* Called after every batch of done() calls. */

@@ -482,7 +482,8 @@ struct virtio_dev *virtio_blk_create(const struct virtio_env *env, const struct 
 		device_error(err, "disk %s: out of memory", config->path);
 		return NULL;
 	}
-	if (config->nbd ? blk_image_attach(&blk->image, config->nbd, config->path, config->ro, config->snapshot, config->kept, err)
+	if (config->nbd ? blk_image_attach(&blk->image, config->nbd, config->path, config->ro, config->snapshot,
+					   config->kept, err)
 			: blk_image_open(&blk->image, config->path, config->ro, config->snapshot, config->kept, err)) {
 		free(blk);
 		return NULL;
@@ -518,6 +519,14 @@ int virtio_blk_resize(struct virtio_dev *dev, char err[DEVICE_ERR])
 		virtio_config_changed(dev);
 	}
 	return MIN(r, 0);
+}
+
+int virtio_blk_set_size(struct virtio_dev *dev, uint64_t bytes, char err[DEVICE_ERR])
+{
+	struct blk *blk = dev->priv;
+	int r = blk_image_set_size(&blk->image, blk->path, bytes, err);
+
+	return r ? r : virtio_blk_resize(dev, err);
 }
 
 uint64_t virtio_blk_bytes(const struct virtio_dev *dev)

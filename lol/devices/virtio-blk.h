@@ -26,6 +26,8 @@ struct virtio_dev *virtio_blk_create(const struct virtio_env *env, const struct 
  * use what is gone: it gets I/O errors.
  */
 int virtio_blk_resize(struct virtio_dev *dev, char err[DEVICE_ERR]);
+/* The same after giving a raw file that size. */
+int virtio_blk_set_size(struct virtio_dev *dev, uint64_t bytes, char err[DEVICE_ERR]);
 uint64_t virtio_blk_bytes(const struct virtio_dev *dev);
 
 #endif

@@ -37,7 +37,11 @@ wrong 125 "takes less" pause web now
 wrong 125 "something is missing" sysrq web
 wrong 125 "one character" sysrq web tt
 wrong 125 "something is missing" dump web
+wrong 125 "something is missing" resize web vda
+wrong 125 "resize x" resize web vda x
 wrong 125 "only for stop" pause web --force
+wrong 125 "takes less" stop web now then --force
+wrong 125 "only for resize" disks web --shrink
 wrong 125 "only for stats" status web --watch
 wrong 125 "--timeout" stop web --timeout
 wrong 125 "--timeout" stop web --timeout x
@@ -45,6 +49,7 @@ wrong 125 "balloon 5Q" balloon web 5Q
 for verb in status pause resume stop console stats balloon disks; do
 	wrong 1 "no such VM" $verb web
 done
+wrong 1 "no such VM" resize web vda 2G --shrink
 wrong 1 "not the name of a VM" status ../web
 wrong 1 "not the name of a VM" status ''
 run "$LOLCTL" ls

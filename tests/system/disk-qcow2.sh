@@ -53,6 +53,24 @@ for i in 1 2 3; do
 done
 [ "$sum" = "$(md5sum <base.img)" ] || fail "the base was changed"
 
+# The same image read as a disk, as a snapshot and as a base, by VMs at the same time; nobody may write to it then.
+mkfifo hold
+held=()
+for spec in base.img,ro base.img,snapshot base.img,cow=cow1 one.qcow2,format=qcow2; do
+	"$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -d "$spec" -- sh -c 'echo up; read x; dd if=/dev/vda of=/dev/null bs=1M 2>/dev/null && echo read' \
+		<hold >"held.${spec//[.,]/-}" 2>&1 &
+	held+=($!)
+done
+exec 3>hold
+for file in held.*; do wait_for_text 60 up "$file"; done
+wrong "in use" "$LOL_KERNEL" -i "$initrd" -d base.img
+wrong "in use" "$LOL_KERNEL" -i "$initrd" -d base.img,cow=cow1
+on_disks base.img,ro base.img,snapshot base.img,cow=cow2 -- 'for d in a b c; do head -c 1000 /dev/vd$d | wc -c; done'
+expect_output $'1000\n1000\n1000'
+exec 3>&-
+for pid in "${held[@]}"; do wait "$pid" || fail "one of four on a base"; done
+[ "$(sort held.* | uniq -c | tr -s ' \n' ' ')" = " 4 read 4 up " ] || fail "$(cat held.*)"
+
 # snapshot and ro.
 sum=$(md5sum <a.qcow2)
 on_disks a.qcow2,format=qcow2,snapshot -- 'echo changed | dd of=/dev/vda bs=512 conv=sync,notrunc,fsync 2>/dev/null

@@ -417,7 +417,7 @@ static void test_local(void **state)
 
 static void words(const char *expected, unsigned n, const char *a, const char *b, const char *c)
 {
-	const char *const list[] = {a, b, c};
+	const char *const list[] = {a, b, c, "--shrink", "more"};
 	struct lol_error err = {""};
 	json_t *request = control_request(n, list, &err);
 	char *text = request ? json_dumps(request, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
@@ -441,6 +441,8 @@ static void test_words(void **state)
 	words("{\"do\":\"balloon\"}", 1, "balloon", NULL, NULL);
 	words("{\"do\":\"balloon\",\"size\":536870912}", 2, "balloon", "512M", NULL);
 	words("{\"do\":\"dump\",\"file\":\"/x/y z\"}", 2, "dump", "/x/y z", NULL);
+	words("{\"disk\":\"vda\",\"do\":\"resize\",\"size\":2147483648}", 3, "resize", "vda", "2G");
+	words("{\"disk\":\"vda\",\"do\":\"resize\",\"shrink\":true,\"size\":1048576}", 4, "resize", "vda", "1");
 	words("no such command", 1, "staus", NULL, NULL);
 	words("no such command", 0, NULL, NULL, NULL);
 	words("takes less", 2, "status", "x", NULL);
@@ -452,6 +454,10 @@ static void test_words(void **state)
 	words("balloon 12X", 2, "balloon", "12X", NULL);
 	words("UTF-8", 2, "dump", "\xff", NULL);
 	words("UTF-8", 2, "dump", "", NULL);
+	words("something is missing", 2, "resize", "vda", NULL);
+	words("resize 2X", 3, "resize", "vda", "2X");
+	words("UTF-8", 3, "resize", "\xff", "2G");
+	words("takes less", 5, "resize", "vda", "2G");
 }
 
 static void test_text(void **state)
