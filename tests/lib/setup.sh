@@ -56,6 +56,7 @@ bsdutils command:script
 gdb command:gdb
 curl command:curl
 e2fsprogs command:mke2fs
+fio command:fio
 iproute2 command:ip
 iputils-ping command:ping
 iperf3 command:iperf3

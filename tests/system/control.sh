@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# timeout: 170
+# timeout: 240
 # A running VM and lolctl: all its commands, clients that misbehave, a killed VM, names that are taken.
 # shellcheck disable=SC2016 # what stands in single quotes is for the guest's shell
 # shellcheck source=tests/system/lib/guest.sh
@@ -143,6 +143,24 @@ kill -KILL "$PID"
 ended 137
 ctl ls
 [ ! -s "$CONSOLE" ] || fail "ls shows a killed VM"
+[ -z "$(ls -A "$CONTROL_DIR")" ] || fail "left in the control directory: $(ls "$CONTROL_DIR")"
+
+# Crashed: the monitor by a signal as its own fault would send it, the guest by a panic. The next of that name starts.
+begin vm -m 256M -i "$initrd" --console pty
+wait_for_state vm running
+kill -SEGV "$PID"
+ended 139
+for verb in status pause resume stats; do refused "no such VM" $verb vm; done
+[ -z "$(ls -A "$CONTROL_DIR")" ] || fail "left in the control directory: $(ls "$CONTROL_DIR")"
+begin vm -m 256M -i "$initrd" --console pty
+wait_for_state vm running
+kill -ABRT "$PID"
+ended 134
+begin vm -m 256M -i "$initrd" --console pty # on top of what that has left
+wait_for_console vm "guest is up"
+ctl sysrq vm c
+expect_status 0
+ended 126
 [ -z "$(ls -A "$CONTROL_DIR")" ] || fail "left in the control directory: $(ls "$CONTROL_DIR")"
 
 # Asked to power off: by its init, by the kernel where init does not care, with what is in memory written back.

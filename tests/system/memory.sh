@@ -22,6 +22,14 @@ guest_ram_mib() {
 	echo 0
 }
 
+# MiB of guest RAM that are resident in the processes: each of them that has it mapped counts it once.
+guest_rss_mib() {
+	local pid
+	for pid in $(tree_pids "$1"); do
+		awk '/^[0-9a-f]+-[0-9a-f]+ / { ram = /memfd:lol-ram/ } ram && /^Rss:/ { sum += $2 } END { print int(sum / 1024) }' "/proc/$pid/smaps" 2>/dev/null
+	done | awk '{ sum += $1 } END { print sum }'
+}
+
 start() {
 	mkfifo in.$1
 	timeout -k 10 300 "$LOL_RUN" "$LOL_KERNEL" -q -m 500M -i "$initrd" "${@:2}" -- sh -c '
@@ -40,6 +48,8 @@ start on
 wait_for_text 90 filled out.on
 full=$(guest_ram_mib $PID)
 [ "$full" -ge 240 ] || fail "the guest has 250 MB in use, the host says $full MiB"
+full_rss=$(guest_rss_mib $PID)
+[ "$full_rss" -ge 240 ] || fail "the guest has 250 MB in use, of which $full_rss MiB are resident"
 echo >&$IN
 for ((i = 0; i < 600; i++)); do
 	now=$(guest_ram_mib $PID)
@@ -47,6 +57,8 @@ for ((i = 0; i < 600; i++)); do
 	sleep 0.1
 done
 [ "$now" -le $((full - 180)) ] || fail "of $full MiB the guest freed 250 MB, and $now MiB are still taken"
+now_rss=$(guest_rss_mib $PID)
+[ "$now_rss" -le $((full_rss - 180)) ] || fail "of $full_rss MiB resident the guest freed 250 MB, and $now_rss MiB are resident still"
 echo >&$IN
 exec {IN}>&-
 wait $PID
@@ -88,6 +100,8 @@ done
 [ "$(size_of manual size)" = $((200 << 20)) ] || fail "the guest does not give memory up: $(cat "$CONSOLE")"
 now=$(guest_ram_mib $PID)
 [ "$now" -le 220 ] || fail "the guest uses 200 MiB, the host says $now"
+processes=$(tree_pids $PID | wc -l) now_rss=$(guest_rss_mib $PID)
+[ "$now_rss" -le $((220 * processes)) ] || fail "the guest uses 200 MiB, in $processes processes $now_rss are resident"
 ctl balloon manual 500M
 expect_status 0
 for ((i = 0; i < 600; i++)); do

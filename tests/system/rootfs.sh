@@ -27,11 +27,20 @@ if which make >/dev/null; then
 	boot 120 -q -- make check </dev/null
 	expect_status 2
 	[ ! -e made ] || fail "make's file is on the host"
+	mkdir sub && printf 'check:\n\t@cat ../file >made; cat made\n' >sub/Makefile
+	boot 120 -q -- make -s -C "$PWD/sub" check </dev/null
+	expect_status 0
+	expect_output from-the-host
+	[ ! -e sub/made ] || fail "make's file is on the host"
+	printf 'check:\n\t@exit 1\n' >sub/Makefile
+	boot 120 -q -- make -s -C "$PWD/sub" check </dev/null
+	expect_status 2
+	rm -r sub
 fi
 
 # Everything can be changed, in the guest.
 boot 120 -q -- sh -c 'echo changed >file; cat file; rm Makefile; mkdir -p /etc/new/dir; echo x >/etc/hostname
-	rm -rf /usr/share/man; ls /usr/share/man 2>/dev/null | wc -l; stat -c "%u %g" file /etc/passwd; test -w /tmp && echo tmp
+	rm -rf /usr/share/man; ls /usr/share/man 2>/dev/null | wc -l; stat -c "%u %g" file /etc/passwd; test -w /tmp && echo tmp; awk "\$2 == \"/\" {print \$3}" /proc/mounts
 	test -d /proc/1 && test -d /sys/class && test -c /dev/null && test -w /run && test -w "$HOME" && echo mounted' </dev/null
 expect_status 0
 expect_output "changed
@@ -39,6 +48,7 @@ expect_output "changed
 0 0
 0 0
 tmp
+overlay
 mounted"
 [ "$(cat file)" = from-the-host ] && [ -e Makefile ] || fail "the host's files were changed"
 
