@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
 # timeout: 2400
-# A gigabyte through a command in a guest, every byte in its place; 100 MB on the serial console, to a pipe, a file and a
-# socket, with nothing lost.
+# A gigabyte through a command in a guest, every byte in its place; 100 MB on the serial console, to a pipe, a file, a
+# socket and a pty, with nothing lost.
 # shellcheck disable=SC2016 # what stands in single quotes is for the guest's shell
 # shellcheck source=tests/system/lib/guest.sh
 . "$(dirname "$0")/../system/lib/guest.sh"
@@ -30,22 +30,35 @@ rm "$LOL_TMP/log"
 echo "file: ok"
 command -v python3 >/dev/null || skip "no python3; install python3-minimal"
 initrd=$(guest_initrd 'echo guest is up; read -r line; seq 1 12900000; poweroff -f')
-timeout -k 10 900 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" --console "unix=$LOL_TMP/serial" </dev/null 2>"$ERRORS" &
-for ((i = 0; i < 300; i++)); do
-	[ -S "$LOL_TMP/serial" ] && break
-	sleep 0.1
-done
-python3 -c '
-import socket, sys, time
-s = socket.socket(socket.AF_UNIX)
-s.connect(sys.argv[1])
+mkdir -m 700 "$LOL_TMP/run"
+export XDG_RUNTIME_DIR=$LOL_TMP/run
+for kind in "unix=$LOL_TMP/serial" pty; do
+	end=$LOL_TMP/serial
+	[ $kind != pty ] || end=$LOL_TMP/run/lol/long.pty
+	timeout -k 10 900 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" --name long --console "$kind" </dev/null 2>"$ERRORS" &
+	for ((i = 0; i < 300; i++)); do
+		[ -e "$end" ] && break
+		sleep 0.1
+	done
+	python3 -c '
+import os, socket, stat, sys, time
+if stat.S_ISSOCK(os.stat(sys.argv[1]).st_mode):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(sys.argv[1])
+    fd = s.fileno()
+else:
+    fd = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)
 time.sleep(10) # it may be past its boot: the line waits in the terminal
-s.sendall(b"\n")
+os.write(fd, b"\n")
 while True:
-    piece = s.recv(65536)
+    try:
+        piece = os.read(fd, 65536)
+    except OSError: # the end of a pty
+        break
     if not piece:
         break
-    sys.stdout.buffer.write(piece)' "$LOL_TMP/serial" | whole socket
-wait
-echo "socket: ok"
+    sys.stdout.buffer.write(piece)' "$end" | whole "${kind%%=*}"
+	wait
+	echo "${kind%%=*}: ok"
+done
 echo passed

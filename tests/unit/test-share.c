@@ -25,6 +25,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,6 +52,29 @@ static void link_to(const char *target, const char *name)
 	assert_int_equal(symlink(target, path), 0);
 }
 
+/* A device node that the server's user may open, where root runs this test: /dev/zero by another name. */
+static char device[64];
+
+static void make_device(void)
+{
+	char dir[] = "/var/tmp/lol-test-share-device-XXXXXX";
+	if (getuid() || !mkdtemp(dir))
+		return;
+	snprintf(device, sizeof(device), "%s/zero", dir);
+	if (chown(dir, 65534, 65534) || mknod(device, S_IFCHR | 0600, makedev(1, 5)) || chown(device, 65534, 65534))
+		device[0] = 0;
+}
+
+static void remove_device(void)
+{
+	char *slash = strrchr(device, '/');
+	if (!slash)
+		return;
+	unlink(device);
+	*slash = 0;
+	rmdir(device);
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -65,6 +89,10 @@ static int set_up(void **state)
 	link_to("../out", "relative");
 	link_to("../out/secret", "tofile");
 	link_to("/proc/self/root", "magic");
+	char path[8192];
+	snprintf(path, sizeof(path), "%s/device", inside);
+	if (device[0])
+		assert_int_equal(link(device, path), 0);
 	return 0;
 }
 
@@ -211,6 +239,68 @@ static void expect_walls(void)
 	}
 }
 
+static int make_link(uint32_t fid, const char *name)
+{
+	begin(70);
+	put(1, 4);
+	put(fid, 4);
+	put_string(name);
+	return exchange();
+}
+
+static int make_node(const char *name, uint32_t mode)
+{
+	begin(18);
+	put(1, 4);
+	put_string(name);
+	put(mode, 4);
+	put(1, 4);
+	put(5, 4);
+	put(getgid(), 4);
+	return exchange();
+}
+
+/* Hard links to what is outside, or made there; device nodes, new ones and one that is there already. */
+static void expect_no_links_or_devices(bool nodev)
+{
+	static const char *const file[] = {"file", NULL}, *const tofile[] = {"tofile", NULL},
+				 *const hard[] = {"hard", NULL}, *const zero[] = {"device", NULL},
+				 *const absolute[] = {"absolute", NULL};
+	static const char *const nodes[] = {"node", "../out/node"};
+	char path[8192];
+	struct stat st;
+
+	/* Of a symbolic link: if it can be made at all, then of the link itself. */
+	assert_int_equal(walk(1, 60, tofile), 1);
+	make_link(60, "hard");
+	if (walk(1, 61, hard) == 1)
+		assert_int_not_equal(open_fid(61, 0), 0);
+	snprintf(path, sizeof(path), "%s/secret", outside);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_nlink, 1);
+	/* Into the outside: by a name that the monitor would not let through, and by a link as directory. */
+	assert_int_equal(walk(1, 62, file), 1);
+	assert_int_not_equal(make_link(62, "../out/hard"), 0);
+	assert_int_equal(walk(1, 63, absolute), 1);
+	begin(70);
+	put(63, 4);
+	put(62, 4);
+	put_string("hard");
+	assert_int_not_equal(exchange(), 0);
+	snprintf(path, sizeof(path), "%s/hard", outside);
+	assert_int_equal(lstat(path, &st), -1);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_not_equal(make_node(nodes[i], S_IFCHR | 0666), 0);
+		assert_int_not_equal(make_node(nodes[i], S_IFBLK | 0666), 0);
+	}
+	if (device[0] && nodev) {
+		assert_int_equal(walk(1, 64, zero), 1);
+		assert_int_not_equal(open_fid(64, 0), 0);
+	}
+	/* Such links are no crime by themselves. */
+	assert_int_equal(make_link(62, "second"), 0);
+}
+
 static void stop(void)
 {
 	int pid = server.pid;
@@ -224,6 +314,7 @@ static void test_walls(void **state)
 	(void)state;
 	start(false);
 	expect_walls();
+	expect_no_links_or_devices(!*server.root);
 	stop();
 }
 
@@ -305,6 +396,7 @@ static void test_landlock_alone(void **state)
 	start(false);
 	assert_string_equal(server.root, inside);
 	expect_walls();
+	expect_no_links_or_devices(false);
 	stop();
 }
 
@@ -316,9 +408,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_end_with_monitor, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_landlock_alone, set_up, tear_down),
 	};
+	make_device();
 	/* lol-run is never root, and root walks through walls. */
 	if (!getuid() && (setgroups(0, NULL) || setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534)))
 		return 77;
 	prctl(PR_SET_DUMPABLE, 1); /* or /proc/self of what we fork would be root's */
-	return cmocka_run_group_tests_name("share servers", tests, NULL, NULL);
+	int failed = cmocka_run_group_tests_name("share servers", tests, NULL, NULL);
+	remove_device();
+	return failed;
 }
