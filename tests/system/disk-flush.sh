@@ -48,6 +48,7 @@ END
 try() { # FILE SPEC DEVICE HOW [LINES]
 	rm -f go
 	mkfifo go
+	: >out
 	sync "$1"
 	"$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -d "$2" -- sh -c "${5:-}
 $(cat guest)" sh "$3" "$4" <go >out 2>"$ERRORS" &

@@ -50,6 +50,7 @@ refused() {
 	[ "$(wc -l <"$ERRORS")" = 1 ] || fail "lolctl resize $*: not one line"
 	expect_error "$hint"
 }
+: >out
 cat >guest <<'END'
 sizes() { cat /sys/block/vd[abc]/size | tr '\n' ' '; }
 busy() { # record after record into the first MiB, and all of them are read again
@@ -113,6 +114,7 @@ done
 [ "$(stat -c %s base.img)" = 16777216 ] || fail "the base has another size"
 
 # The server does not answer, or is gone: an error, and the VM goes on.
+: >out
 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M --name many -i "$initrd" -d q.qcow2,format=qcow2 -- sh -c 'echo begun; read x; echo still here' \
 	>out 2>err < <(while [ -d "$LOL_TMP" ] && [ ! -e "$LOL_TMP/go2" ]; do sleep 0.1; done; echo) &
 pid=$!
