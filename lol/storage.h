@@ -20,6 +20,7 @@ struct storage {
 	int qmp;    /* its control connection */
 	int socket; /* the file of the socket at which it listens, without a name */
 	bool greeted;
+	unsigned orders; /* given over qmp, which numbers them: a late answer is nobody's */
 };
 
 #define STORAGE_NONE ((struct storage){.pid = -1, .fd = -1, .errors = -1, .qmp = -1, .socket = -1})

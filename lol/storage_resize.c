@@ -19,7 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ANSWER_MS 30000 /* a shrinking image gives its clusters back one by one */
+#define GREET_SECONDS 5
+#define ANSWER_SECONDS 30 /* a shrinking image gives its clusters back one by one */
 #define LINE_MAX_BYTES 65536
 
 static int ms_left(const struct timespec *end)
@@ -69,10 +70,14 @@ static bool is_event(const json_t *object, const char *event)
 	return name && !strcmp(name, event);
 }
 
-/* One command; arguments are taken over. With an event, done is when that has come too: it may come before the answer. */
+/*
+ * One command; arguments are taken over. With an event, done is when that has come too: it may come before the answer.
+ * -EINVAL: the server refuses, anything else: it does not answer.
+ */
 static int command(struct storage *s, const char *name, json_t *arguments, const char *event, struct lol_error *err)
 {
-	json_t *request = json_pack("{s:s, s:o}", "execute", name, "arguments", arguments);
+	unsigned id = ++s->orders;
+	json_t *request = json_pack("{s:s, s:o, s:i}", "execute", name, "arguments", arguments, "id", (int)id);
 	char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
 	bool answered = false, happened = !event;
 	struct timespec end;
@@ -80,7 +85,7 @@ static int command(struct storage *s, const char *name, json_t *arguments, const
 
 	json_decref(request);
 	clock_gettime(CLOCK_MONOTONIC, &end);
-	end.tv_sec += ANSWER_MS / 1000;
+	end.tv_sec += s->greeted ? ANSWER_SECONDS : GREET_SECONDS;
 	if (!text)
 		return lol_error(err, -ENOMEM, "out of memory");
 	if (send(s->qmp, text, strlen(text), MSG_NOSIGNAL) != (ssize_t)strlen(text))
@@ -88,13 +93,14 @@ static int command(struct storage *s, const char *name, json_t *arguments, const
 	free(text);
 	while (!ret && (!answered || !happened)) {
 		json_t *object = read_object(s->qmp, &end);
-		const json_t *error = json_object_get(object, "error");
+		bool ours = json_integer_value(json_object_get(object, "id")) == id;
+		const json_t *error = ours ? json_object_get(object, "error") : NULL;
 		const char *why = json_string_value(json_object_get(error, "desc"));
 		if (!object)
 			ret = -errno;
 		else if (error)
 			ret = lol_error(err, -EINVAL, "%s", why ? why : "refused");
-		answered |= json_object_get(object, "return") != NULL;
+		answered |= ours && json_object_get(object, "return");
 		happened |= is_event(object, event);
 		json_decref(object);
 		if (error)
@@ -108,8 +114,8 @@ int storage_greet(struct storage *s, struct lol_error *err)
 	if (s->greeted)
 		return 0;
 	int ret = command(s, "qmp_capabilities", json_object(), NULL, err);
-	s->greeted = !ret;
-	return ret;
+	s->greeted = !ret || ret == -EINVAL; /* EINVAL: it has heard an earlier one after all */
+	return s->greeted ? 0 : ret;
 }
 
 static int add_export(struct storage *s, struct lol_error *err)
@@ -135,21 +141,31 @@ static int connect_again(struct storage *s, struct lol_error *err)
 	return lol_error(err, ret, "no connection to its server any more: %s", strerror(-ret));
 }
 
+/* Whatever came of it, the guest needs its disk, even if somebody has locked the image in between to look at it. */
+static int export_again(struct storage *s, struct lol_error *err)
+{
+	int ret = add_export(s, err);
+
+	for (int i = 0; ret == -EINVAL && i < 20; i++) {
+		usleep(100000);
+		ret = add_export(s, err);
+	}
+	return ret;
+}
+
 int storage_resize(struct storage *s, uint64_t bytes, struct lol_error *err)
 {
 	struct lol_error again;
 	int ret = command(s, "block-export-del", json_pack("{s:s, s:s}", "id", STORAGE_EXPORT_ID, "mode", "hard"),
 			  "BLOCK_EXPORT_DELETED", err);
+	int r = ret == -EINVAL ? 0 : ret;
 
-	if (ret)
-		return ret;
-	ret = command(s, "block_resize", json_pack("{s:s, s:I}", "node-name", STORAGE_NODE, "size", (json_int_t)bytes),
-		      NULL, err);
-	/* Whatever came of it, the guest needs its disk, even if somebody has locked the image in between to look at it. */
-	int r = add_export(s, &again);
-	for (int i = 0; r == -EINVAL && i < 20; i++) {
-		usleep(100000);
-		r = add_export(s, &again);
+	if (!ret) {
+		ret = command(s, "block_resize",
+			      json_pack("{s:s, s:I}", "node-name", STORAGE_NODE, "size", (json_int_t)bytes), NULL, err);
+		r = export_again(s, &again);
+	} else {
+		again = *err;
 	}
 	if (!r)
 		r = connect_again(s, &again);

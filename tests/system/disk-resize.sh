@@ -115,15 +115,26 @@ done
 
 # The server does not answer, or is gone: an error, and the VM goes on.
 : >out
-"$LOL_RUN" "$LOL_KERNEL" -q -m 256M --name many -i "$initrd" -d q.qcow2,format=qcow2 -- sh -c 'echo begun; read x; echo still here' \
+"$LOL_RUN" "$LOL_KERNEL" -q -m 256M --name many -i "$initrd" -d q.qcow2,format=qcow2 -- sh -c 'echo begun
+	while [ "$(cat /sys/block/vda/size)" != 67584 ]; do sleep 0.1; done; dd if=/dev/vda bs=1M skip=32 count=1 2>/dev/null | wc -c
+	echo 67584; read x; echo still here' \
 	>out 2>err < <(while [ -d "$LOL_TMP" ] && [ ! -e "$LOL_TMP/go2" ]; do sleep 0.1; done; echo) &
 pid=$!
 wait_for_text 60 begun out
+server=
 for p in $(tree_pids $pid); do
-	[[ $(cat "/proc/$p/comm") != qemu-storage-d* ]] || kill -KILL "$p"
+	[[ $(cat "/proc/$p/comm") != qemu-storage-d* ]] || server=$p
 done
+[ "$server" ] || fail "no qemu-storage-daemon"
+kill -STOP "$server"
 refused "its server does not answer" vda 32M
+kill -CONT "$server"
+resize_to 32M vda
+resize_to 33M vda
+wait_for_text 20 67584 out
+kill -KILL "$server"
+refused "its server does not answer" vda 34M
 touch go2
 wait $pid || fail "status: $?"
-[ "$(cat out)" = $'begun\nstill here' ] || fail "$(cat out err)"
+[ "$(cat out)" = $'begun\n1048576\n67584\nstill here' ] || fail "$(cat out err)"
 echo passed
