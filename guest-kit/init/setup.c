@@ -23,6 +23,8 @@
 #include <unistd.h>
 
 #define FILE_NAME "/lol-setup"
+#define READONLY_WAIT_MS 10000
+#define READONLY_STEP_MS 5
 
 static char *read_all(void)
 {
@@ -51,11 +53,18 @@ static int split(char *line, char **word, int max)
 	return n;
 }
 
+/* The kernel may still be looking for it, and must not find it writable. */
 static void set_readonly(char *text)
 {
 	char *word[1];
-	int fd = split(text, word, 1) == 1 ? open(word[0], O_RDONLY | O_CLOEXEC) : -1;
+	bool named = split(text, word, 1) == 1;
+	int fd = -1;
 
+	for (int ms = READONLY_WAIT_MS; named && fd < 0 && ms > 0; ms -= READONLY_STEP_MS) {
+		fd = open(word[0], O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			nanosleep(&(struct timespec){.tv_nsec = READONLY_STEP_MS * 1000000l}, NULL);
+	}
 	if (fd >= 0) {
 		ioctl(fd, BLKROSET, &(int){1});
 		close(fd);

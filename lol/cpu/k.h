@@ -59,6 +59,7 @@ enum { VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_UD = 6, VEC_DF = 8, 
 #define PFEC_P 1u
 #define PFEC_W 2u
 #define PFEC_U 4u
+#define PFEC_RSVD 8u
 #define PFEC_I 16u
 
 /*

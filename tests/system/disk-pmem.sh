@@ -58,6 +58,12 @@ expect_output "$data"
 wrong "in use" "$LOL_KERNEL" -d root.img,pmem
 kill $pid
 wait $pid
+# A guest that insists: its kernel's write is a fault that ends it, not one that comes again and again.
+boot 60 -q -m 256M -i "$initrd" -d root.img,pmem,ro -a oops=panic -- sh -c 'blockdev --setrw /dev/pmem0 || exit 3
+	head -c 4096 /dev/zero | dd of=/dev/pmem0 bs=4096 conv=notrunc,fsync; echo written' </dev/null
+expect_status 126
+expect_not written
+expect_error "unable to handle page fault"
 on_root -m 256M -d root.img,pmem,ro -a lol.overlay -- 'echo over >/root/small; cat /root/small'
 expect_output over
 [ "$sum" = "$(sha1sum <root.img)" ] || fail "a ro image was changed"
