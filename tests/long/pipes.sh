@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# timeout: 2400
+# timeout: 3600
 # A gigabyte through a command in a guest, every byte in its place; 100 MB on the serial console, to a pipe, a file, a
 # socket and a pty, with nothing lost.
 # shellcheck disable=SC2016 # what stands in single quotes is for the guest's shell
@@ -21,7 +21,7 @@ initrd=$(guest_initrd 'seq 1 12900000; poweroff -f')
 wanted=$(seq 1 12900000 | sha256sum)
 whole() { [ "$(tr -d '\r' | grep -xE '[0-9]+' | sha256sum)" = "$wanted" ] || fail "$1: output got lost"; }
 
-timeout -k 10 900 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" </dev/null 2>"$ERRORS" | whole pipe
+timeout -k 10 900 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" </dev/null 2>"$ERRORS" | whole pipe || exit 1
 echo "pipe: ok"
 run timeout -k 10 900 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" --console "file=$LOL_TMP/log" </dev/null
 expect_status 0
@@ -57,7 +57,7 @@ while True:
         break
     if not piece:
         break
-    sys.stdout.buffer.write(piece)' "$end" | whole "${kind%%=*}"
+    sys.stdout.buffer.write(piece)' "$end" | whole "${kind%%=*}" || exit 1
 	wait
 	echo "${kind%%=*}: ok"
 done
