@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fdpass.h"
 #include "machine_int.h"
 #include "ram_file.h"
 #include "mmu/ushare.h"
@@ -104,13 +105,8 @@ static void on_zygote(void *arg, uint32_t events)
 {
 	struct machine *m = arg;
 	struct zygote_msg msg;
-	struct iovec iov = {&msg, sizeof(msg)};
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} c;
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.buf, .msg_controllen = sizeof(c.buf)};
-	ssize_t n = recvmsg(m->spawn.monitor_sock, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	int fd;
+	ssize_t n = fd_receive(m->spawn.monitor_sock, &msg, sizeof(msg), MSG_DONTWAIT, &fd);
 
 	(void)events;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -120,9 +116,8 @@ static void on_zygote(void *arg, uint32_t events)
 		loop_stop(m->loop, RUN_DIED);
 		return;
 	}
-	struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
-	if (msg.what == ZYG_K_STARTED && cm && cm->cmsg_type == SCM_RIGHTS) {
-		memcpy(&m->k_pidfd, CMSG_DATA(cm), sizeof(int));
+	if (msg.what == ZYG_K_STARTED && fd >= 0) {
+		m->k_pidfd = fd;
 	} else if (msg.what == ZYG_K_DIED) {
 		if (WIFSIGNALED(msg.status))
 			snprintf(m->death, sizeof(m->death), "the process of the guest kernel was ended by signal %d (%s)", WTERMSIG(msg.status),

@@ -7,6 +7,7 @@
 #include "netns.h"
 
 #include "child.h"
+#include "fdpass.h"
 #include "devices/net-tap.h"
 #include "types.h"
 
@@ -98,28 +99,6 @@ static struct answer make_tap(int sock, const struct request *r, int *fd)
 	return set_shape(sock, r->ifname, &r->shape) ? (struct answer){.error = 0} : (struct answer){SHAPE, errno};
 }
 
-/* With the answer goes fd, unless it is -1. */
-static void reply(int to, const struct answer *a, int fd)
-{
-	struct iovec iov = {(void *)(uintptr_t)a, sizeof(*a)};
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} c = {0};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
-
-	if (fd >= 0) {
-		mh.msg_control = c.buf;
-		mh.msg_controllen = sizeof(c.buf);
-		struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
-		*cm = (struct cmsghdr){
-			.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
-		memcpy(CMSG_DATA(cm), &fd, sizeof(fd));
-	}
-	if (sendmsg(to, &mh, MSG_NOSIGNAL) < 0)
-		_exit(1);
-}
-
 static void __attribute__((noreturn)) keeper(int requests, uid_t uid, gid_t gid)
 {
 	struct request r;
@@ -138,7 +117,8 @@ static void __attribute__((noreturn)) keeper(int requests, uid_t uid, gid_t gid)
 	while (recv(3, &r, sizeof(r), 0) == sizeof(r)) {
 		int fd = -1;
 		struct answer a = ready ? make_tap(sock, &r, &fd) : (struct answer){NAMESPACE, why};
-		reply(3, &a, a.error ? -1 : fd);
+		if (fd_send(3, &a, sizeof(a), a.error ? -1 : fd) < 0)
+			_exit(1);
 		if (fd >= 0)
 			close(fd);
 	}
@@ -171,24 +151,13 @@ static int start(struct netns *n)
 static struct answer ask(const struct netns *n, const struct request *r, int *fd)
 {
 	struct answer a;
-	struct iovec iov = {&a, sizeof(a)};
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} c;
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.buf, .msg_controllen = sizeof(c.buf)};
-	ssize_t got;
 
 	if (send(n->fd, r, sizeof(*r), MSG_NOSIGNAL) < 0)
 		return (struct answer){NAMESPACE, errno};
-	while ((got = recvmsg(n->fd, &mh, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
-		;
+	ssize_t got = fd_receive(n->fd, &a, sizeof(a), 0, fd);
 	if (got != sizeof(a))
 		return (struct answer){NAMESPACE, got < 0 ? errno : ECHILD};
-	struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
-	if (!a.error && cm && cm->cmsg_type == SCM_RIGHTS)
-		memcpy(fd, CMSG_DATA(cm), sizeof(*fd));
-	else if (!a.error)
+	if (!a.error && *fd < 0)
 		return (struct answer){OPEN, EMFILE};
 	return a;
 }

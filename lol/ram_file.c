@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "child.h"
+#include "fdpass.h"
 
 #define NAME "memfd:lol-ram" /* as a memfd of that name is called in /proc and by perf */
 
@@ -36,41 +37,6 @@ static int new_file(uint64_t size)
 	return fd >= 0 && unlinkat(root, NAME, 0) == 0 && ftruncate(fd, (off_t)size) == 0 ? fd : -1;
 }
 
-static void send_fd(int sock, int fd)
-{
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} c = {0};
-	struct iovec iov = {"", 1};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.buf, .msg_controllen = sizeof(c.buf)};
-	struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
-
-	cm->cmsg_level = SOL_SOCKET;
-	cm->cmsg_type = SCM_RIGHTS;
-	cm->cmsg_len = CMSG_LEN(sizeof(int));
-	*(int *)CMSG_DATA(cm) = fd;
-	sendmsg(sock, &mh, MSG_NOSIGNAL);
-}
-
-static int receive_fd(int sock)
-{
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} c;
-	char byte;
-	struct iovec iov = {&byte, 1};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.buf, .msg_controllen = sizeof(c.buf)};
-	ssize_t n;
-
-	do
-		n = recvmsg(sock, &mh, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	struct cmsghdr *cm = n == 1 ? CMSG_FIRSTHDR(&mh) : NULL;
-	return cm && cm->cmsg_type == SCM_RIGHTS && cm->cmsg_len == CMSG_LEN(sizeof(int)) ? *(int *)CMSG_DATA(cm) : -1;
-}
-
 int ram_file_create(uint64_t size)
 {
 	uid_t uid = getuid();
@@ -83,12 +49,13 @@ int ram_file_create(uint64_t size)
 	if (pid == 0) {
 		child_begin();
 		if (child_map_ids(uid, gid, uid, gid) && (fd = new_file(size)) >= 0)
-			send_fd(pair[1], fd);
+			fd_send(pair[1], "", 1, fd);
 		_exit(0);
 	}
 	close(pair[1]);
 	if (pid > 0) {
-		fd = receive_fd(pair[0]);
+		char byte;
+		fd_receive(pair[0], &byte, 1, 0, &fd);
 		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 			;
 	}
