@@ -10,15 +10,18 @@
 
 #include "machine_int.h"
 
-static void set_want(struct machine *m, uint32_t want)
+/* It has answered, and nobody has let it go since. */
+static bool rests(const struct park *p)
 {
-	for (unsigned i = 0; i < m->ctl_cpus; i++) {
-		_Atomic uint32_t *word = &m->ctl->park[i].want;
-		if (!want && m->parking.stay >> i & 1)
-			continue;
-		atomic_store(word, want);
-		syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-	}
+	uint32_t want = atomic_load(&p->want);
+
+	return want && atomic_load(&p->at_rest) == want;
+}
+
+static void let_go(struct park *p)
+{
+	atomic_store(&p->want, 0);
+	syscall(SYS_futex, &p->want, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
 static void tell_waiters(struct machine *m, int error)
@@ -54,7 +57,7 @@ void park_fini(struct machine *m)
 void park_hold(struct machine *m, enum park_holder who)
 {
 	struct parking *p = &m->parking;
-	bool first = !p->holders;
+	bool first = !p->holders, all = true;
 
 	p->holders |= who;
 	if (!first)
@@ -62,18 +65,21 @@ void park_hold(struct machine *m, enum park_holder who)
 	do
 		p->number++;
 	while (p->number == 0 || p->number == PARK_SELF);
-	set_want(m, p->number);
-	machine_kick(m);
+	for (unsigned i = 0; i < m->ctl_cpus; i++) {
+		struct park *park = &m->ctl->park[i];
+		if (rests(park)) /* at a breakpoint, say: it stays as it is, which saves a stop of a step two wake-ups */
+			continue;
+		atomic_store(&park->want, p->number);
+		all &= !atomic_load(&park->started);
+	}
+	if (!all)
+		machine_kick(m);
 }
 
 void park_wake(struct machine *m, unsigned cpu)
 {
-	_Atomic uint32_t *word = &m->ctl->park[cpu].want;
-
-	if (m->parking.holders)
-		return;
-	atomic_store(word, 0);
-	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	if (!m->parking.holders)
+		let_go(&m->ctl->park[cpu]);
 }
 
 void park_wake_all(struct machine *m)
@@ -91,7 +97,9 @@ void park_release(struct machine *m, enum park_holder who)
 	p->holders &= ~(unsigned)who;
 	if (p->holders)
 		return;
-	set_want(m, 0);
+	for (unsigned i = 0; i < m->ctl_cpus; i++)
+		if (!(p->stay >> i & 1))
+			let_go(&m->ctl->park[i]);
 	tell_waiters(m, -ECANCELED);
 }
 
@@ -100,8 +108,8 @@ bool park_at_rest(const struct machine *m)
 	if (!m->parking.holders)
 		return false;
 	for (unsigned i = 0; i < m->ctl_cpus; i++) {
-		struct park *p = &m->ctl->park[i];
-		if (atomic_load(&p->started) && atomic_load(&p->at_rest) != m->parking.number)
+		const struct park *p = &m->ctl->park[i];
+		if (atomic_load(&p->started) && !rests(p))
 			return false;
 	}
 	return true;

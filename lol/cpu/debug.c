@@ -393,17 +393,6 @@ static bool set_off(struct vcpu *v, struct parked *p, bool step)
 	return false;
 }
 
-static void stop(struct vcpu *v, struct parked *p, enum park_reason why, uint64_t addr)
-{
-	for (;;) {
-		uint32_t go = why == PARK_ASKED ? park_here(v, p) : park_self(v, p, why, addr);
-		if (!set_off(v, p, go == PARK_GO_STEP))
-			return;
-		why = PARK_STEPPED;
-		addr = 0;
-	}
-}
-
 /* Does the breakpoint's condition hold? One that cannot be computed does: the debugger is to look. */
 static bool holds(struct vcpu *v, const struct parked *p, const struct kbreak *b)
 {
@@ -422,9 +411,44 @@ static bool holds(struct vcpu *v, const struct parked *p, const struct kbreak *b
 	return value;
 }
 
+/*
+ * A step that the debugger wants for a source line: is its next instruction in the range, too, and no place to stop at?
+ * That one goes on without a word is what makes it a hundred times as fast as single steps.
+ */
+static bool in_range(struct vcpu *v, const struct parked *p)
+{
+	const struct park *park = &kctl->park[v->id];
+	gva_t rip = p->g->rip;
+
+	if (rip < park->range[0] || rip >= park->range[1] || p->cpl != park->state.cpl)
+		return false;
+	const struct insn *site = p->cpl ? NULL : site_around(rip);
+	const struct kbreak *b = p->cpl ? user_break(v, rip) : kernel_break(site ? site->start : rip);
+	return !b || b->report != rip || !holds(v, p, b);
+}
+
+static uint32_t after_step(struct vcpu *v, struct parked *p)
+{
+	if (!in_range(v, p))
+		return park_self(v, p, PARK_STEPPED, 0);
+	return vh.park ? park_here(v, p, PARK_GO_STEP) : PARK_GO_STEP;
+}
+
+static void go_on(struct vcpu *v, struct parked *p, uint32_t go)
+{
+	while (set_off(v, p, go == PARK_GO_STEP))
+		go = after_step(v, p);
+}
+
+static void stop(struct vcpu *v, struct parked *p, enum park_reason why, uint64_t addr)
+{
+	go_on(v, p, why == PARK_STEPPED ? after_step(v, p) : park_self(v, p, why, addr));
+}
+
 void debug_attention(struct vcpu *v, struct parked *p)
 {
 	bool watch = v->step.watch, stepped = v->step.on && v->step.site;
+	uint32_t go = v->step.on ? PARK_GO_STEP : PARK_GO_ON; /* a step that a pause came into is still wanted */
 
 	__atomic_exchange_n(&vh.park, 0, __ATOMIC_SEQ_CST); /* before the looks: others set it too */
 	if (nmi_take(v, p->g, p->cpl))
@@ -435,7 +459,7 @@ void debug_attention(struct vcpu *v, struct parked *p)
 	else if (stepped)
 		stop(v, p, PARK_STEPPED, 0);
 	else
-		stop(v, p, PARK_ASKED, 0);
+		go_on(v, p, park_here(v, p, go));
 }
 
 /* From entry.S, site context, on the way back to the guest. */

@@ -336,7 +336,8 @@ void kick_user(struct uproc *u);
 /* park.c: rest where the guest is, until the monitor says go on; what p points to may have other values then. */
 void park_notice(struct vcpu *v); /* in the handler of a kick */
 struct parked; /* debug.h */
-uint32_t park_here(struct vcpu *v, const struct parked *p); /* PARK_GO_ON, PARK_GO_STEP */
+/* How to go on: PARK_GO_ON, PARK_GO_STEP; go, when it need not rest or nobody says otherwise. */
+uint32_t park_here(struct vcpu *v, const struct parked *p, uint32_t go);
 uint32_t park_self(struct vcpu *v, const struct parked *p, uint32_t reason, uint64_t addr); /* unasked: a breakpoint */
 
 /* watch.c: breakpoints of DR0 to DR3 in user code. */

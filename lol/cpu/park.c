@@ -150,18 +150,18 @@ static void park_looked(struct vcpu *v)
 		vh.park = 1;
 }
 
-uint32_t park_here(struct vcpu *v, const struct parked *at)
+uint32_t park_here(struct vcpu *v, const struct parked *at, uint32_t go)
 {
 	struct park *p = &kctl->park[v->id];
 	uint32_t want, answered = 0, changed;
 
 	if (!atomic_load(&p->want)) {
 		park_looked(v);
-		return PARK_GO_ON;
+		return go;
 	}
 	fpu_save(v); /* the stage is the truth now; the next entry to user code loads it again */
 	publish(v, at->g, at->cpl, at->gs_base ? *at->gs_base : rdgsbase(), &p->state);
-	p->go = PARK_GO_ON;
+	p->go = go;
 	while ((want = atomic_load(&p->want))) {
 		if (want != answered) {
 			atomic_store(&p->at_rest, want);
@@ -170,7 +170,7 @@ uint32_t park_here(struct vcpu *v, const struct parked *at)
 		}
 		sys6(SYS_futex, (long)&p->want, FUTEX_WAIT, want, 0, 0, 0);
 	}
-	uint32_t go = p->go;
+	go = p->go;
 	p->reason = PARK_ASKED;
 	atomic_store(&p->at_rest, 0);
 	changed = atomic_exchange(&p->changed, 0);
@@ -194,5 +194,5 @@ uint32_t park_self(struct vcpu *v, const struct parked *at, uint32_t reason, uin
 	p->addr = addr;
 	p->reason = reason;
 	atomic_compare_exchange_strong(&p->want, &nobody, PARK_SELF);
-	return park_here(v, at);
+	return park_here(v, at, PARK_GO_ON);
 }

@@ -192,7 +192,7 @@ static void on_again(void *arg)
 	}
 }
 
-static void target_go(void *ctx, const enum gdb_go *how)
+static void target_go(void *ctx, const enum gdb_go *how, const struct gdb_range *range)
 {
 	struct gdb_server *g = ctx;
 	struct machine *m = g->m;
@@ -212,6 +212,8 @@ static void target_go(void *ctx, const enum gdb_go *how)
 	}
 	for (unsigned i = 0; i < g->target.ncpus; i++) {
 		m->ctl->park[i].go = how[i] == GO_STEP ? PARK_GO_STEP : PARK_GO_ON;
+		m->ctl->park[i].range[0] = range[i].start;
+		m->ctl->park[i].range[1] = range[i].end;
 		if (!g->unreported[i]) /* said; one that stays must not say it again */
 			m->ctl->park[i].reason = PARK_ASKED;
 		stay |= how[i] == GO_STAY ? 1ull << i : 0;

@@ -95,24 +95,16 @@ static void stop_reply(struct gdb_session *s)
 	session_reply_out(s, &o);
 }
 
-static void go(struct gdb_session *s, const enum gdb_go *how)
+static void go(struct gdb_session *s, const enum gdb_go *how, const struct gdb_range *range)
 {
 	s->running = true;
-	s->t->go(s->t->ctx, how);
+	s->t->go(s->t->ctx, how, range);
 }
 
 void gdb_session_stopped(struct gdb_session *s, unsigned cpu, enum gdb_why why, uint64_t addr)
 {
 	if (!s->running)
 		return;
-	const struct gdb_range *r = &s->range[cpu];
-	const struct vcpu_state *state = s->t->state(s->t->ctx, cpu);
-	if (why == WHY_STEPPED && r->end && state && state->rip >= r->start && state->rip < r->end) {
-		enum gdb_go how[MAX_VCPUS] = {GO_STAY};
-		how[cpu] = GO_STEP;
-		s->t->go(s->t->ctx, how);
-		return;
-	}
 	s->running = false;
 	s->cpu = s->why_cpu = cpu;
 	s->why = why;
@@ -133,8 +125,8 @@ static void cmd_vcont(struct gdb_session *s, const char *p)
 {
 	enum gdb_go how[MAX_VCPUS] = {GO_STAY};
 	bool set[MAX_VCPUS] = {false}, any = false;
+	struct gdb_range ranges[MAX_VCPUS] = {0};
 
-	memset(s->range, 0, sizeof(s->range));
 	while (*p == ';') {
 		char action = p[1];
 		struct gdb_range range = {0};
@@ -159,23 +151,23 @@ static void cmd_vcont(struct gdb_session *s, const char *p)
 				continue;
 			set[i] = any = true;
 			how[i] = action == 'c' || action == 'C' ? GO_ON : GO_STEP;
-			s->range[i] = range;
+			ranges[i] = range;
 		}
 		if (!*p) {
 			if (any)
-				go(s, how);
+				go(s, how, ranges);
 			else
 				session_reply(s, E_SYNTAX);
 			return;
 		}
 	}
-	memset(s->range, 0, sizeof(s->range));
 	session_reply(s, E_SYNTAX);
 }
 
 /* c, s, C, S: the current thread steps, or all go on. */
 static void cmd_go(struct gdb_session *s, const char *p)
 {
+	static const struct gdb_range none[MAX_VCPUS];
 	enum gdb_go how[MAX_VCPUS];
 	bool step = *p == 's' || *p == 'S';
 	uint64_t n;
@@ -196,10 +188,9 @@ static void cmd_go(struct gdb_session *s, const char *p)
 		state->rip = n;
 		s->t->changed(s->t->ctx, s->cpu, PARK_CHANGED);
 	}
-	memset(s->range, 0, sizeof(s->range));
 	for (unsigned i = 0; i < s->t->ncpus; i++)
 		how[i] = !step ? GO_ON : i == s->cpu ? GO_STEP : GO_STAY;
-	go(s, how);
+	go(s, how, none);
 }
 
 static void cmd_thread(struct gdb_session *s, const char *p)

@@ -22,10 +22,6 @@ enum gdb_why {
 	WHY_WATCH_ACCESS
 };
 
-struct gdb_range { /* of a step that goes on within it */
-	uint64_t start, end;
-};
-
 struct gdb_session {
 	const struct gdb_target *t;
 	struct gdb_in in;
@@ -41,7 +37,6 @@ struct gdb_session {
 	enum gdb_why why; /* of the last stop */
 	uint64_t why_addr;
 	unsigned why_cpu;
-	struct gdb_range range[MAX_VCPUS];
 };
 
 struct gdb_session *gdb_session_create(const struct gdb_target *t); /* NULL: out of memory */

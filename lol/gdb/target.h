@@ -12,6 +12,10 @@
 enum gdb_point { POINT_SOFTWARE, POINT_HARDWARE, POINT_WRITE, POINT_READ, POINT_ACCESS }; /* the digit of Z packets */
 enum gdb_go { GO_STAY, GO_ON, GO_STEP };
 
+struct gdb_range { /* a step goes on while rip is in [start, end); 0, 0: one instruction */
+	uint64_t start, end;
+};
+
 struct gdb_target {
 	void *ctx;
 	unsigned ncpus;
@@ -25,7 +29,7 @@ struct gdb_target {
 		      size_t n, const char **why);
 	int (*remove)(void *ctx, unsigned cpu, enum gdb_point kind, uint64_t addr, unsigned size);
 	void (*stop)(void *ctx);                       /* gdb_session_stopped() will be called */
-	void (*go)(void *ctx, const enum gdb_go *how); /* ncpus entries */
+	void (*go)(void *ctx, const enum gdb_go *how, const struct gdb_range *range); /* ncpus entries each */
 	void (*monitor)(void *ctx, unsigned cpu, char *line, struct gdb_out *out);
 	const char *(*describe)(void *ctx, unsigned cpu); /* a few words about a vCPU */
 	void (*detach)(void *ctx);                        /* the client takes its leave: the guest goes on */

@@ -16,6 +16,7 @@ struct fake {
 	struct vcpu_state state[FAKE_CPUS];
 	uint32_t changed[FAKE_CPUS];
 	enum gdb_go how[FAKE_CPUS];
+	struct gdb_range range[FAKE_CPUS];
 	unsigned goes, stops, points, ends, detaches;
 	uint8_t agent[64];
 	size_t agent_len;
@@ -92,11 +93,12 @@ static void fake_stop(void *ctx)
 	((struct fake *)ctx)->stops++;
 }
 
-static void fake_go(void *ctx, const enum gdb_go *how)
+static void fake_go(void *ctx, const enum gdb_go *how, const struct gdb_range *range)
 {
 	struct fake *f = ctx;
 
 	memcpy(f->how, how, sizeof(f->how));
+	memcpy(f->range, range, sizeof(f->range));
 	f->goes++;
 }
 

@@ -224,13 +224,13 @@ static void going(void **state)
 	assert_int_equal(fake.how[1], GO_STAY);
 	gdb_session_stopped(session, 0, WHY_WATCH_WRITE, 0x10008);
 	assert_non_null(strstr(out(), "watch:10008;"));
-	/* In its range a step goes on without a word to the client. */
-	fake.state[0].rip = 0x1004;
-	answers("vCont;r1000,1010:1", "none");
-	gdb_session_stopped(session, 0, WHY_STEPPED, 0);
-	assert_string_equal(out(), "");
+	answers("vCont;r1000:1", "E16");
+	answers("vCont;r1000,1010:1;c", "none");
 	assert_int_equal(fake.how[0], GO_STEP);
-	fake.state[0].rip = 0x1010;
+	assert_int_equal(fake.how[1], GO_ON);
+	assert_int_equal(fake.range[0].start, 0x1000);
+	assert_int_equal(fake.range[0].end, 0x1010);
+	assert_int_equal(fake.range[1].end, 0);
 	gdb_session_stopped(session, 0, WHY_STEPPED, 0);
 	assert_non_null(strstr(out(), "$T05thread:1"));
 	answers("c10008", "none");
