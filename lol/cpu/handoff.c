@@ -102,6 +102,10 @@ static void look_at_scheduler(struct vcpu *v, uint64_t now)
 	if (atomic_load_explicit(&kctl->monitor_near, memory_order_relaxed))
 		wakes += monitor - h->monitor; /* it serves K: no competitor */
 	h->monitor = monitor;
+	if (h->rested) { /* ready meanwhile it was for the sake of who stopped it */
+		h->rested = false;
+		return;
+	}
 	ns = ns > wakes ? (ns - wakes) * tsc_khz / 1000000 : 0;
 	if (h->home || !passed)
 		return;

@@ -134,6 +134,7 @@ struct step {
 /* How K waits for the U's of a vCPU (handoff.c). Times in TSC ticks. */
 struct handoff {
 	bool home;          /* on the CPU of its U's */
+	bool rested;        /* the vCPU was stopped: what the scheduler has counted since the last look says nothing */
 	int32_t long_share; /* of the waits that were longer than a spin */
 	uint32_t waits, sleeps;
 	uint64_t home_until, backoff;
