@@ -546,6 +546,25 @@ void debug_fault_end(struct vcpu *v, struct parked *p, gva_t rip)
 
 enum { USER_NONE, USER_STOP, USER_GO_OVER, USER_WATCH };
 
+bool debug_faulted;
+static struct { /* whose */
+	unsigned cpu;
+	gva_t rip;
+	uint64_t cr3, fs_base; /* of the thread */
+} faulted;
+
+/* Back from the guest kernel? At the same instruction the step goes on; it ends in a signal's handler, or on another vCPU. */
+static void after_fault(struct vcpu *v, struct parked *p)
+{
+	if (((faulted.cr3 ^ v->cr3) & PTE_ADDR) || faulted.fs_base != v->fs_base)
+		return;
+	debug_faulted = false;
+	if (faulted.cpu == v->id && faulted.rip == p->g->rip)
+		go_on(v, p, PARK_GO_STEP);
+	else
+		stop(v, p, PARK_STEPPED, 0);
+}
+
 void debug_user_watch(struct vcpu *v, gva_t addr)
 {
 	v->step.user_break = USER_WATCH;
@@ -557,6 +576,8 @@ void debug_user_stop(struct vcpu *v, struct parked *p)
 {
 	struct step *s = &v->step;
 
+	if (debug_faulted)
+		after_fault(v, p);
 	if (s->user_break == USER_GO_OVER) {
 		end_step(v, p->g);
 		set_off(v, p, false);
@@ -587,7 +608,7 @@ bool debug_user_break(struct vcpu *v, struct gregs *g)
 	return true;
 }
 
-void debug_user_event(struct vcpu *v, bool stepped, bool left)
+void debug_user_event(struct vcpu *v, bool stepped, bool left, gva_t rip)
 {
 	struct step *s = &v->step;
 
@@ -598,7 +619,13 @@ void debug_user_event(struct vcpu *v, bool stepped, bool left)
 	} else if (stepped || left) {
 		bool on = s->on;
 		end_step(v, NULL);
-		if (left && on) { /* the step has led into the guest kernel */
+		if (left && on && rip && v->last_pf) {
+			faulted.cpu = v->id;
+			faulted.rip = rip;
+			faulted.cr3 = v->cr3;
+			faulted.fs_base = v->fs_base;
+			debug_faulted = true;
+		} else if (left && on) { /* the step has led into the guest kernel */
 			s->on = s->site = true;
 			vh.park = 1;
 		}

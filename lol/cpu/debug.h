@@ -11,7 +11,8 @@
  *   what depends on its  the byte is put back for one step of this vCPU; another may run past meanwhile
  *   place
  *
- * A step runs one instruction as the debugger sees it and takes no interrupts.
+ * A step runs one instruction as the debugger sees it and takes no interrupts. In user code that includes the page fault
+ * that the guest kernel serves for it, with what else that has to do: the step goes on when the program does.
  */
 #ifndef LOL_DEBUG_H
 #define LOL_DEBUG_H
@@ -42,8 +43,9 @@ bool debug_read_text(gva_t va, uint8_t *buf, size_t n); /* as k_read(), without 
 /* User code, in enter_user(). */
 void debug_user_stop(struct vcpu *v, struct parked *p); /* before guest code runs: stop if need be */
 bool debug_user_break(struct vcpu *v, struct gregs *g); /* an int3: the debugger's? Then g is at it. */
-void debug_user_event(struct vcpu *v, bool stepped,
-		      bool left); /* after guest code ran; left: the guest kernel goes on */
+/* After guest code ran, from rip; left: the guest kernel goes on. */
+void debug_user_event(struct vcpu *v, bool stepped, bool left, gva_t rip);
+extern bool debug_faulted; /* a step waits for the guest kernel to serve its page fault */
 
 void debug_user_watch(struct vcpu *v, gva_t addr); /* the step that ends has touched addr */
 extern bool debug_watching;                        /* watch.c looks for the debugger, too */

@@ -173,6 +173,7 @@ uint32_t park_here(struct vcpu *v, const struct parked *at, uint32_t go)
 	go = p->go;
 	p->reason = PARK_ASKED;
 	v->handoff.rested = true;
+	debug_faulted = false; /* the debugger has seen another stop */
 	atomic_store(&p->at_rest, 0);
 	changed = atomic_exchange(&p->changed, 0);
 	if (changed)

@@ -398,7 +398,7 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 	vh.vflags = FL_IF | 2;
 	struct parked at = {.g = g, .cpl = 3, .gs_base = &gs.user};
 	for (;;) {
-		if (vh.park || v->step.busy) {
+		if (vh.park || v->step.busy || debug_faulted) {
 			vh.swapped_gs = gs.kernel;
 			if (nmi_take(v, g, 3))
 				break;
@@ -428,7 +428,7 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		if (((v->dr[7] & 0xff) || debug_watching || v->step.busy || v->watch.on || v->watch_step || u->stepping || g->rflags & (FL_TF | FL_RF)) &&
 		    prepare_watch(v, u, g, gs.user, &step)) {
 			inject(v, g, 3, VEC_DB, false, 0);
-			debug_user_event(v, false, true);
+			debug_user_event(v, false, true, 0);
 			break;
 		}
 		if (v->step.user_break || u->broken)
@@ -461,7 +461,7 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		if (!ok) { /* the process is gone: a fatal fault of this guest thread with what it had last */
 			v->fpu_in = NULL;
 			inject_gp(v, g, 3, 0);
-			debug_user_event(v, false, true);
+			debug_user_event(v, false, true, 0);
 			break;
 		}
 		if (u->s->why == WHY_KICKED || u->s->why == WHY_DONE) { /* done: with a batch that failed, guest code has not run */
@@ -479,9 +479,10 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		if (step)
 			watch_end(v, g, stepped);
 		gs.user = canonical(u->gs_base, gs.user);
+		gva_t rip = g->rip;
 		bool leave = handle_event(v, u, g, &gs);
 		if (step)
-			debug_user_event(v, stepped, leave);
+			debug_user_event(v, stepped, leave, rip);
 		if (leave)
 			break;
 	}
