@@ -134,10 +134,8 @@ static void do_sysrq(struct gdb_server *g, unsigned cpu, const char *arg, struct
 		gdb_out_text(o, "sysrq KEY: give one key, as in the kernel's admin-guide/sysrq\n");
 		return;
 	}
-	atomic_store(&g->m->ctl->uart_break, 1);
-	byte_ring_write(&g->m->uart_rx, (const uint8_t *)arg, 1);
-	machine_kick(g->m);
-	gdb_out_text(o, "it will be seen when the guest goes on\n");
+	gdb_out_text(o, machine_sysrq(g->m, arg[0]) ? "it will be seen when the guest goes on\n"
+						    : "the guest has not taken the last one yet; let it go on first\n");
 }
 
 static void do_low(struct gdb_server *g, unsigned cpu, const char *arg, struct gdb_out *o)
@@ -169,7 +167,7 @@ static const struct {
 	{"low", "[user|kernel]", "whose are the addresses below 2 GiB that the kernel's image and modules have, too?",
 	 do_low},
 	{"stats", "", "counters", do_stats},
-	{"sysrq", "KEY", "a magic SysRq key on the serial port", do_sysrq},
+	{"sysrq", "KEY", "a magic SysRq key", do_sysrq},
 	{"quit", "", "end the VM", do_quit},
 };
 
