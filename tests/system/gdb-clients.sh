@@ -57,6 +57,12 @@ assert ask(s, b"Z2,4000ffffffff0000,8").startswith(b"E") or ask(s, b"z2,4000ffff
 assert ask(s, b"m8000000000000000,8").startswith(b"E")
 assert ask(s, b"M8000000000000000,1:00").startswith(b"E")
 assert ask(s, b"mffffffffffffffff,8").startswith(b"E")
+for i in range(5):                       # four debug registers
+    answer = ask(s, b"Z1,%x,1" % ($address + 16 * i))
+    assert answer == b"OK" if i < 4 else b"debug registers" in answer, answer
+for i in range(4):
+    assert ask(s, b"z1,%x,1" % ($address + 16 * i)) == b"OK"
+assert ask(s, b"z1,%x,1" % $address).startswith(b"E")
 target = ("Z0,%x,1" % $address).encode()
 assert ask(s, target) == b"OK"
 s.close()                                # gone, with its breakpoint

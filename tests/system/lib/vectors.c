@@ -8,7 +8,7 @@ volatile int wish, spinning;
 int main(void)
 {
 	long before = 0x1122334455667788, after;
-	int avx = __builtin_cpu_supports("avx");
+	int avx = !!__builtin_cpu_supports("avx");
 
 	getppid();
 	__asm__ volatile("fldpi");
