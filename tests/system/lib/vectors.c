@@ -10,7 +10,7 @@ int main(void)
 	long before = 0x1122334455667788, after;
 	int avx = !!__builtin_cpu_supports("avx");
 
-	getppid();
+	getsid(0); /* which nobody else calls */
 	__asm__ volatile("fldpi");
 	if (avx)
 		__asm__ volatile("vpcmpeqb %%xmm6, %%xmm6, %%xmm6; vinsertf128 $1, %%xmm6, %%ymm6, %%ymm6" ::: "xmm6");
