@@ -50,6 +50,9 @@ extern bool debug_faulted; /* a step waits for the guest kernel to serve its pag
 void debug_user_watch(struct vcpu *v, gva_t addr); /* the step that ends has touched addr */
 extern bool debug_watching;                        /* watch.c looks for the debugger, too */
 
+/* debug-hand.c: true: the instruction with the bytes c is done and p->g stands behind it; false: it is none of the usual few. */
+bool debug_by_hand(struct vcpu *v, const struct parked *p, const uint8_t c[15]);
+
 /* agent.c: the value of a bytecode expression; false: it cannot be computed here. */
 struct agent_regs {
 	const struct gregs *g;

@@ -100,9 +100,10 @@ grep -q "xmm5 99 wish 7" "$CONSOLE" || fail "the program does not have what gdb 
 guest_ticks
 
 # Source lines: over calls, system calls, page faults; those of main only, in its order.
-gdb_boot -i "$initrd" -- sh -c 'while :; do /t/stepped; sleep 0.5; echo tick; done'
-wait_for_text 30 tick "$CONSOLE"
-in_gdb -ex "add-symbol-file $LOL_TMP/root/t/stepped" -ex 'tbreak __x64_sys_getppid' -ex 'continue' -ex 'tbreak main' -ex 'continue' -ex 'python
+for cpus in 1 2; do
+	gdb_boot -c $cpus -i "$initrd" -- sh -c 'while :; do /t/stepped; sleep 0.5; echo tick; done'
+	wait_for_text 30 tick "$CONSOLE"
+	in_gdb -ex "add-symbol-file $LOL_TMP/root/t/stepped" -ex 'tbreak __x64_sys_getppid' -ex 'continue' -ex 'tbreak main' -ex 'continue' -ex 'python
 lines, names = [], set()
 for i in range(40):
     gdb.execute("next", to_string=True)
@@ -113,12 +114,13 @@ gdb.execute("step", to_string=True)
 while gdb.selected_frame().name() == "main":
     gdb.execute("step", to_string=True)
 print("step into", gdb.selected_frame().name())' -ex 'watch counter' -ex 'continue' -ex 'delete' -ex 'rwatch counter' -ex 'continue' -ex 'delete' -ex 'detach'
-saw "functions: ['main'] lines:"
-saw "value: True"
-saw_like "step into (middle|__?getppid)"
-saw "Hardware read watchpoint"
-guest_ticks
-[ "$(grep sum "$CONSOLE" | sort -u)" = "sum 4006000 counter 2000" ] || fail "the program is wrong"
+	saw "functions: ['main'] lines:"
+	saw "value: True"
+	saw_like "step into (middle|__?getppid)"
+	saw "Hardware read watchpoint"
+	guest_ticks
+	[ "$(grep sum "$CONSOLE" | sort -u)" = "sum 4006000 counter 2000" ] || fail "the program is wrong"
+done
 
 # Ctrl-C a few hundred times, from the first instruction on, on a TCP port.
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
