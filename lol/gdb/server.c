@@ -198,6 +198,10 @@ static void target_go(void *ctx, const enum gdb_go *how, const struct gdb_range 
 	struct machine *m = g->m;
 	uint64_t stay = 0;
 
+	if (m->parking.holders & PARK_PANIC) { /* it never goes on, and gdb is not to wait for that */
+		target_stop(g);
+		return;
+	}
 	/* What another vCPU has met at the same time comes first. */
 	for (unsigned i = 0; i < g->target.ncpus; i++) {
 		const struct vcpu_state *s = server_state(g, i);
