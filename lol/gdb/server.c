@@ -216,8 +216,9 @@ static void target_go(void *ctx, const enum gdb_go *how, const struct gdb_range 
 	}
 	for (unsigned i = 0; i < g->target.ncpus; i++) {
 		m->ctl->park[i].go = how[i] == GO_STEP ? PARK_GO_STEP : PARK_GO_ON;
-		m->ctl->park[i].range[0] = range[i].start;
-		m->ctl->park[i].range[1] = range[i].end;
+		/* A watchpoint that a step hits is seen here only, so each step ends here then. */
+		m->ctl->park[i].range[0] = g->hw_set ? 0 : range[i].start;
+		m->ctl->park[i].range[1] = g->hw_set ? 0 : range[i].end;
 		if (!g->unreported[i]) /* said; one that stays must not say it again */
 			m->ctl->park[i].reason = PARK_ASKED;
 		stay |= how[i] == GO_STAY ? 1ull << i : 0;

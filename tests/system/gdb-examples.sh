@@ -54,10 +54,11 @@ wait_for_text 60 tick "$CONSOLE"
 in_gdb -ex 'lx-version' -ex 'lx-cmdline' -ex 'lx-lsmod' -ex 'lx-mounts' -ex 'lx-ps' -ex 'lx-dmesg' \
 	-ex 'p $lx_current().pid >= 0' -ex 'p $lx_task_by_pid(1).comm' -ex 'printf "run queue of CPU %d\n", $lx_per_cpu('"$runqueues"').cpu' \
 	-ex 'lx-symbols symbols' -ex 'info symbol relabel_tick' -ex 'p $lx_task_by_pid(2).comm' -ex 'p/x (long)&init_task == (long)$lx_task_by_pid(0)' \
-	-ex 'tbreak relabel_tick' -ex 'continue' -ex 'bt 1' -ex 'tbreak hrtimer_nanosleep' -ex 'continue' \
+	-ex 'tbreak relabel_tick' -ex 'continue' -ex 'bt 1' -ex 'watch round_number' -ex 'next' -ex 'delete' -ex 'tbreak hrtimer_nanosleep' -ex 'continue' \
 	-ex 'python lines = [(gdb.execute("next", to_string=True), gdb.selected_frame().find_sal().line)[1] for i in range(3)]' \
 	-ex 'python print("lines of the kernel:", gdb.selected_frame().name(), len(set(lines)) > 1)' -ex 'detach'
 saw_like "^#0 +.*relabel_tick \\(.*lol_corrupt" # a breakpoint in a module
+saw "Old value" # a watchpoint in the middle of a line
 saw "lines of the kernel: hrtimer_nanosleep True"
 saw_like "^Linux version 6"
 saw "console=ttyS0"
