@@ -81,10 +81,11 @@ wait_for_text 30 helped "$CONSOLE"
 guest_ticks
 
 endless=$(grep -n 'while (spinning)' "$TESTS/system/lib/vectors.c" | cut -d: -f1)
-# User code: vector registers, read and written, and memory; then a line that never ends, stepped and interrupted.
+# User code: vector registers, read and written, and memory (the heap begins anywhere, also at addresses that the kernel has); then a line that never ends, stepped and interrupted.
 gdb_boot --gdb-wait -i "$initrd" -- sh -c '/t/vectors; while :; do sleep 0.3; echo tick; done'
 in_gdb_interrupted -ex "add-symbol-file $LOL_TMP/root/t/vectors" -ex 'tbreak __x64_sys_getsid' -ex 'continue' -ex 'tbreak *here' -ex 'continue' \
-	-ex 'printf "selectors %x %x cpl %d\n", $cs, $ss, (int)$cpl' -ex 'printf "thread %d\n", *(unsigned long *)$fs_base == $fs_base' \
+	-ex 'printf "selectors %x %x cpl %d\n", $cs, $ss, (int)$cpl' \
+	-ex 'monitor low user' -ex 'printf "thread %d\n", *(unsigned long *)$fs_base == $fs_base' -ex 'monitor low kernel' \
 	-ex 'p/x $xmm5.v2_int64[0]' -ex 'p/x $ymm6.v4_int64[3]' -ex 'p $st0' -ex 'set var $xmm5.v2_int64[0] = 0x99' -ex 'set var wish = 7' \
 	-ex "tbreak vectors.c:$endless" -ex 'continue' -ex 'echo going on\n' -ex 'next' -ex 'printf "in main %d\n", $pc >= (long)main && $pc < (long)main + 400' \
 	-ex 'set var spinning = 0' -ex 'next' -ex 'detach'
