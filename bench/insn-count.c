@@ -31,7 +31,8 @@ typedef uint64_t plugin_id;
 enum { INLINE_ADD_U64 = 0 };
 
 extern void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, void (*cb)(plugin_id, struct qemu_plugin_tb *));
-extern void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, void (*cb)(unsigned, void *), int flags, void *arg);
+extern void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, void (*cb)(unsigned, void *), int flags,
+						 void *arg);
 extern void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, int op, void *counter, uint64_t add);
 extern void qemu_plugin_register_atexit_cb(plugin_id id, void (*cb)(plugin_id, void *), void *arg);
 extern size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
@@ -56,7 +57,7 @@ struct rep_block {
 
 static uint64_t kernel_insns, user_insns, padding_insns, kernel_reps, user_reps;
 static uint64_t rep_vaddr, rep_end; /* the last one that ran, and the count of all instructions behind it */
-static bool padding[IMAGE_MAX]; /* by offset in the image: a byte behind, or before, a site's instruction */
+static bool padding[IMAGE_MAX];     /* by offset in the image: a byte behind, or before, a site's instruction */
 static const char *out, *sites;
 static uint64_t sites_at;
 
@@ -73,7 +74,8 @@ static bool is_rep_string(const struct qemu_plugin_insn *insn)
 	}
 	/* ins and outs, movs and cmps, stos to scas */
 	return rep && byte < end &&
-	       ((*byte >= 0x6c && *byte <= 0x6f) || (*byte >= 0xa4 && *byte <= 0xa7) || (*byte >= 0xaa && *byte <= 0xaf));
+	       ((*byte >= 0x6c && *byte <= 0x6f) || (*byte >= 0xa4 && *byte <= 0xa7) ||
+		(*byte >= 0xaa && *byte <= 0xaf));
 }
 
 /* Called before the block is counted. Nothing has run since the same instruction: this is it, once more. */
@@ -108,7 +110,7 @@ static void translated(plugin_id id, struct qemu_plugin_tb *tb)
 
 		if (!block)
 			abort();
-		*block = (struct rep_block){ qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, n - 1)), n };
+		*block = (struct rep_block){qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, n - 1)), n};
 		qemu_plugin_register_vcpu_tb_exec_cb(tb, rep_runs, 0, block);
 	}
 }

@@ -185,7 +185,8 @@ bool ab_has_memory(struct ab_str mnemonic, struct ab_str operands)
 static unsigned register_form(struct ab_str m, struct ab_str operands)
 {
 	static const char *const one[] = {"cli", "sti", "pushf", "pushfq", "popf", "popfq", "hlt"};
-	static const char *const three[] = {"swapgs", "sysretq", "xgetbv", "xsetbv", "vmcall", "vmmcall", "monitor", "mwait"};
+	static const char *const three[] = {"swapgs", "sysretq", "xgetbv",  "xsetbv",
+					    "vmcall", "vmmcall", "monitor", "mwait"};
 	struct ab_str op;
 
 	for (size_t i = 0; i < sizeof one / sizeof *one; i++)

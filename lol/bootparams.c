@@ -18,8 +18,8 @@ static void memory_map(struct boot_params *bp, const struct guest_ram *ram)
 	bp->e820_entries = (uint8_t)(e - bp->e820_table);
 }
 
-int bootparams_write(const struct guest_ram *ram, gpa_t image_end, const char *cmdline, const struct loader_blob *initrd,
-		     unsigned ninitrd, gpa_t *where, struct lol_error *err)
+int bootparams_write(const struct guest_ram *ram, gpa_t image_end, const char *cmdline,
+		     const struct loader_blob *initrd, unsigned ninitrd, gpa_t *where, struct lol_error *err)
 {
 	struct boot_params *bp = ram_ptr(ram, BOOT_PARAMS_GPA, sizeof(*bp));
 	char *cmd = ram_ptr(ram, BOOT_CMDLINE_GPA, BOOT_CMDLINE_MAX);
@@ -28,13 +28,16 @@ int bootparams_write(const struct guest_ram *ram, gpa_t image_end, const char *c
 	if (!bp || !cmd)
 		return lol_error(err, -ENOMEM, "guest memory: too small to boot in; use a larger --mem");
 	if (strlen(cmdline) >= BOOT_CMDLINE_MAX)
-		return lol_error(err, -E2BIG, "kernel command line: is longer than %d bytes; shorten --append", BOOT_CMDLINE_MAX - 1);
+		return lol_error(err, -E2BIG, "kernel command line: is longer than %d bytes; shorten --append",
+				 BOOT_CMDLINE_MAX - 1);
 	strcpy(cmd, cmdline);
 	for (unsigned i = 0; i < ninitrd; i++)
 		total = ALIGN_UP(total, 4ull) + initrd[i].size;
 	if (total > ram->low || ram->low - total < image_end + (16ull << 20))
-		return lol_error(err, -ENOMEM, "initrd: its %llu MiB do not fit beside the kernel into %llu MiB of guest memory; use a larger --mem",
-				 (unsigned long long)(total >> 20), (unsigned long long)(ram->low >> 20));
+		return lol_error(
+			err, -ENOMEM,
+			"initrd: its %llu MiB do not fit beside the kernel into %llu MiB of guest memory; use a larger --mem",
+			(unsigned long long)(total >> 20), (unsigned long long)(ram->low >> 20));
 	gpa_t at = ALIGN_DOWN(ram->low - total, (gpa_t)PAGE_SIZE), to = at;
 	for (unsigned i = 0; i < ninitrd; i++) {
 		to = ALIGN_UP(to, 4ull);

@@ -9,7 +9,7 @@
 #define BOOT_CMDLINE_GPA 0x20000ull
 #define BOOT_CMDLINE_MAX 2048 /* bytes with the NUL: COMMAND_LINE_SIZE of x86 */
 
-int bootparams_write(const struct guest_ram *ram, gpa_t image_end, const char *cmdline, const struct loader_blob *initrd,
-		     unsigned ninitrd, gpa_t *where, struct lol_error *err);
+int bootparams_write(const struct guest_ram *ram, gpa_t image_end, const char *cmdline,
+		     const struct loader_blob *initrd, unsigned ninitrd, gpa_t *where, struct lol_error *err);
 
 #endif

@@ -59,8 +59,8 @@ static bool root_of_nothing(void)
 {
 	FILE *map = fopen("/proc/self/uid_map", "re");
 	unsigned long here, outside, count, more;
-	bool alone = map && fscanf(map, "%lu %lu %lu", &here, &outside, &count) == 3 && here == 0 && outside != 0 && count == 1 &&
-		     fscanf(map, "%lu", &more) == EOF;
+	bool alone = map && fscanf(map, "%lu %lu %lu", &here, &outside, &count) == 3 && here == 0 && outside != 0 &&
+		     count == 1 && fscanf(map, "%lu", &more) == EOF;
 
 	if (map)
 		fclose(map);
@@ -72,14 +72,17 @@ static int drop_capabilities(struct lol_error *err)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct none[2] = {{0}};
-	bool bad = prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED) != 0;
+	bool bad = prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
+						    SECBIT_NO_SETUID_FIXUP_LOCKED) != 0;
 
 	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++)
 		bad |= prctl(PR_CAPBSET_DROP, cap) != 0;
 	bad |= prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0;
 	if (bad || syscall(SYS_capset, &header, none))
-		return lol_error(err, -errno, "cannot give up the rights of this namespace's root: %s; start lol-run as an ordinary user",
-				 strerror(errno));
+		return lol_error(
+			err, -errno,
+			"cannot give up the rights of this namespace's root: %s; start lol-run as an ordinary user",
+			strerror(errno));
 	return 0;
 }
 

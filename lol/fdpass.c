@@ -21,7 +21,8 @@ ssize_t fd_send(int sock, const void *data, size_t size, int fd)
 		mh.msg_control = c.buf;
 		mh.msg_controllen = sizeof(c.buf);
 		struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
-		*cm = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+		*cm = (struct cmsghdr){
+			.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
 		memcpy(CMSG_DATA(cm), &fd, sizeof(fd));
 	}
 	while ((n = sendmsg(sock, &mh, MSG_NOSIGNAL)) < 0 && errno == EINTR)

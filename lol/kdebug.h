@@ -41,8 +41,9 @@ struct ksite {
 };
 
 struct kdebug {
-	uint32_t nbreaks;  /* [M] entries in use in breaks[] */
-	uint32_t watching_user; /* [M] bit n: watch[n] is for user code, which K steps; kernel code has the host's registers */
+	uint32_t nbreaks; /* [M] entries in use in breaks[] */
+	uint32_t
+		watching_user; /* [M] bit n: watch[n] is for user code, which K steps; kernel code has the host's registers */
 	uint32_t
 		text_changed; /* [M] bumped when guest text was written: rewritten copies of user pages are looked at again */
 	uint32_t nsites; /* [K] */
@@ -50,7 +51,7 @@ struct kdebug {
 		gva_t va;
 		uint32_t kind;            /* as in DR7: 0 execution, 1 write, 3 access */
 		uint32_t size;            /* bytes */
-	} watch[4]; /* [M] */
+	} watch[4];                       /* [M] */
 	_Atomic uint64_t hits, misses;    /* [K] breakpoints whose condition held, did not hold */
 	struct kbreak breaks[KBREAK_MAX]; /* [M] */
 	uint8_t agent[KAGENT_BYTES];      /* [M] */

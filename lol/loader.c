@@ -62,7 +62,8 @@ struct want {
 static bool same_name(const char *name, const char *want)
 {
 	size_t n = strlen(want);
-	return name[0] == want[0] && !strncmp(name, want, n) && (!name[n] || (name[n] == '.' && !strstr(name, ".cold")));
+	return name[0] == want[0] && !strncmp(name, want, n) &&
+	       (!name[n] || (name[n] == '.' && !strstr(name, ".cold")));
 }
 
 static int find_all(struct image *im, const struct want *w, unsigned n)
@@ -86,8 +87,9 @@ static int find_all(struct image *im, const struct want *w, unsigned n)
 	}
 	for (unsigned k = 0; k < n; k++)
 		if (w[k].needed && !seen[k])
-			return lol_error(im->err, -ENOEXEC, "%s: has no symbol '%s', so it is not a pre-virtualised kernel; " BUILD_HINT, im->path,
-					 w[k].name);
+			return lol_error(im->err, -ENOEXEC,
+					 "%s: has no symbol '%s', so it is not a pre-virtualised kernel; " BUILD_HINT,
+					 im->path, w[k].name);
 	return 0;
 }
 
@@ -98,27 +100,36 @@ static int load_segments(struct image *im, int fd)
 	size_t n;
 
 	if (elf_getphdrnum(im->elf, &n) || n == 0)
-		return lol_error(im->err, -ENOEXEC, "%s: has no program headers, so it is no kernel image; " BUILD_HINT, im->path);
+		return lol_error(im->err, -ENOEXEC, "%s: has no program headers, so it is no kernel image; " BUILD_HINT,
+				 im->path);
 	for (size_t i = 0; i < n; i++) {
 		GElf_Phdr ph;
 		if (!gelf_getphdr(im->elf, (int)i, &ph) || ph.p_type != PT_LOAD || ph.p_memsz == 0)
 			continue;
-		if (ph.p_paddr < K_IMAGE_MIN || ph.p_paddr > IMAGE_MAX || ph.p_memsz > IMAGE_MAX || ph.p_filesz > ph.p_memsz)
-			return lol_error(im->err, -ENOEXEC, "%s: segment %zu lies outside the kernel's place; the file is damaged, " BUILD_HINT, im->path, i);
+		if (ph.p_paddr < K_IMAGE_MIN || ph.p_paddr > IMAGE_MAX || ph.p_memsz > IMAGE_MAX ||
+		    ph.p_filesz > ph.p_memsz)
+			return lol_error(
+				im->err, -ENOEXEC,
+				"%s: segment %zu lies outside the kernel's place; the file is damaged, " BUILD_HINT,
+				im->path, i);
 		uint8_t *to = ram_ptr(im->ram, ph.p_paddr, ph.p_memsz);
 		if (!to)
-			return lol_error(im->err, -ENOMEM, "%s: the kernel does not fit into %llu MiB of guest memory; use a larger --mem", im->path,
-					 (unsigned long long)(im->ram->size >> 20));
+			return lol_error(
+				im->err, -ENOMEM,
+				"%s: the kernel does not fit into %llu MiB of guest memory; use a larger --mem",
+				im->path, (unsigned long long)(im->ram->size >> 20));
 		for (uint64_t done = 0; done < ph.p_filesz;) {
 			ssize_t r = pread(fd, to + done, ph.p_filesz - done, (off_t)(ph.p_offset + done));
 			if (r < 0 && errno == EINTR)
 				continue;
 			if (r <= 0)
-				return lol_error(im->err, -ENOEXEC, "%s: is cut short; copy it again or " BUILD_HINT, im->path);
+				return lol_error(im->err, -ENOEXEC, "%s: is cut short; copy it again or " BUILD_HINT,
+						 im->path);
 			done += (uint64_t)r;
 		}
 		if (im->nseg == 16)
-			return lol_error(im->err, -ENOEXEC, "%s: has too many segments for a kernel; " BUILD_HINT, im->path);
+			return lol_error(im->err, -ENOEXEC, "%s: has too many segments for a kernel; " BUILD_HINT,
+					 im->path);
 		im->seg[im->nseg++] = (struct segment){ph.p_offset, ph.p_filesz, ph.p_paddr};
 	}
 	return 0;
@@ -129,7 +140,8 @@ static gpa_t section_gpa(const struct image *im, const GElf_Shdr *sh)
 {
 	for (unsigned i = 0; i < im->nseg; i++) {
 		const struct segment *s = &im->seg[i];
-		if (sh->sh_offset >= s->offset && sh->sh_offset - s->offset <= s->filesz && sh->sh_size <= s->filesz - (sh->sh_offset - s->offset))
+		if (sh->sh_offset >= s->offset && sh->sh_offset - s->offset <= s->filesz &&
+		    sh->sh_size <= s->filesz - (sh->sh_offset - s->offset))
 			return s->gpa + (sh->sh_offset - s->offset);
 	}
 	return 0;
@@ -176,7 +188,8 @@ static int relocate_section(struct image *im, Elf_Scn *scn, const GElf_Shdr *rel
 	if (!base || target->sh_type == SHT_NOBITS)
 		return 0;
 	if (!data || data->d_size < rela->sh_size)
-		return lol_error(im->err, -ENOEXEC, "%s: is cut short in its relocations; copy it again or " BUILD_HINT, im->path);
+		return lol_error(im->err, -ENOEXEC, "%s: is cut short in its relocations; copy it again or " BUILD_HINT,
+				 im->path);
 	for (size_t i = 0; i < rela->sh_size / sizeof(GElf_Rela); i++) {
 		GElf_Rela r;
 		GElf_Sym s;
@@ -185,10 +198,15 @@ static int relocate_section(struct image *im, Elf_Scn *scn, const GElf_Shdr *rel
 		uint64_t at = r.r_offset - target->sh_addr;
 		if (at > target->sh_size || target->sh_size - at < 8) {
 			if (at > target->sh_size || target->sh_size - at < 4 || GELF_R_TYPE(r.r_info) == R_X86_64_64)
-				return lol_error(im->err, -ENOEXEC, "%s: has a relocation outside its section; the file is damaged, " BUILD_HINT, im->path);
+				return lol_error(
+					im->err, -ENOEXEC,
+					"%s: has a relocation outside its section; the file is damaged, " BUILD_HINT,
+					im->path);
 		}
 		if (!gelf_getsym(im->syms, (int)GELF_R_SYM(r.r_info), &s))
-			return lol_error(im->err, -ENOEXEC, "%s: has a relocation without a symbol; the file is damaged, " BUILD_HINT, im->path);
+			return lol_error(im->err, -ENOEXEC,
+					 "%s: has a relocation without a symbol; the file is damaged, " BUILD_HINT,
+					 im->path);
 		relocate_one(base + at, (uint32_t)GELF_R_TYPE(r.r_info), s.st_value);
 	}
 	return 0;
@@ -212,7 +230,10 @@ static int relocate(struct image *im)
 		n++;
 	}
 	if (!n)
-		return lol_error(im->err, -ENOEXEC, "%s: was linked without its relocations (--emit-relocs), so it cannot be moved; " BUILD_HINT, im->path);
+		return lol_error(
+			im->err, -ENOEXEC,
+			"%s: was linked without its relocations (--emit-relocs), so it cannot be moved; " BUILD_HINT,
+			im->path);
 	return 0;
 }
 
@@ -232,7 +253,8 @@ static int read_symbol_table(struct image *im)
 		if (im->syms && im->nsyms)
 			return 0;
 	}
-	return lol_error(im->err, -ENOEXEC, "%s: has no symbol table; use the vmlinux as it was built, not a stripped one", im->path);
+	return lol_error(im->err, -ENOEXEC,
+			 "%s: has no symbol table; use the vmlinux as it was built, not a stripped one", im->path);
 }
 
 static int check_note(struct image *im)
@@ -247,19 +269,23 @@ static int check_note(struct image *im)
 		GElf_Nhdr nh;
 		size_t name, desc;
 		const char *n;
-		if (!gelf_getshdr(scn, &sh) || !(n = elf_strptr(im->elf, names, sh.sh_name)) || strcmp(n, IVMM_NOTE_SECTION))
+		if (!gelf_getshdr(scn, &sh) || !(n = elf_strptr(im->elf, names, sh.sh_name)) ||
+		    strcmp(n, IVMM_NOTE_SECTION))
 			continue;
 		Elf_Data *d = elf_getdata(scn, NULL);
-		if (!d || !gelf_getnote(d, 0, &nh, &name, &desc) || nh.n_descsz < sizeof(struct ivmm_note) || nh.n_type != IVMM_NOTE_TYPE)
+		if (!d || !gelf_getnote(d, 0, &nh, &name, &desc) || nh.n_descsz < sizeof(struct ivmm_note) ||
+		    nh.n_type != IVMM_NOTE_TYPE)
 			continue;
 		struct ivmm_note note;
 		memcpy(&note, (char *)d->d_buf + desc, sizeof(note));
 		if (note.abi_version > IVMM_ABI_VERSION)
-			return lol_error(im->err, -ENOEXEC, "%s: was built by a newer guest kit (ABI %u, this is %u); install a newer LoL", im->path,
-					 note.abi_version, IVMM_ABI_VERSION);
+			return lol_error(im->err, -ENOEXEC,
+					 "%s: was built by a newer guest kit (ABI %u, this is %u); install a newer LoL",
+					 im->path, note.abi_version, IVMM_ABI_VERSION);
 		return 0;
 	}
-	return lol_error(im->err, -ENOEXEC, "%s: is not a pre-virtualised kernel (no " IVMM_NOTE_SECTION " note); " BUILD_HINT, im->path);
+	return lol_error(im->err, -ENOEXEC,
+			 "%s: is not a pre-virtualised kernel (no " IVMM_NOTE_SECTION " note); " BUILD_HINT, im->path);
 }
 
 static int check_header(struct image *im)
@@ -267,11 +293,14 @@ static int check_header(struct image *im)
 	GElf_Ehdr eh;
 
 	if (elf_kind(im->elf) != ELF_K_ELF || !gelf_getehdr(im->elf, &eh))
-		return lol_error(im->err, -ENOEXEC, "%s: is not an ELF file; lol-run takes a vmlinux, not a bzImage", im->path);
+		return lol_error(im->err, -ENOEXEC, "%s: is not an ELF file; lol-run takes a vmlinux, not a bzImage",
+				 im->path);
 	if (eh.e_ident[EI_CLASS] != ELFCLASS64 || eh.e_machine != EM_X86_64)
 		return lol_error(im->err, -ENOEXEC, "%s: is not for x86-64; " BUILD_HINT, im->path);
 	if (eh.e_type != ET_EXEC)
-		return lol_error(im->err, -ENOEXEC, "%s: is not an executable image; lol-run takes the vmlinux of a kernel build", im->path);
+		return lol_error(im->err, -ENOEXEC,
+				 "%s: is not an executable image; lol-run takes the vmlinux of a kernel build",
+				 im->path);
 	return 0;
 }
 
@@ -289,9 +318,9 @@ static int set_layout(struct image *im, struct kboot *b)
 {
 	gva_t map_base, fix_top, cea, po, vmalloc, vmemmap, around = 0;
 	const struct want w[] = {
-		{"kernel_map_base", &map_base, NULL, true}, {"fixaddr_top", &fix_top, NULL, true},
-		{"cpu_entry_area_base", &cea, NULL, true}, {"page_offset_base", &po, NULL, true},
-		{"vmalloc_base", &vmalloc, NULL, true},    {"vmemmap_base", &vmemmap, NULL, true},
+		{"kernel_map_base", &map_base, NULL, true},   {"fixaddr_top", &fix_top, NULL, true},
+		{"cpu_entry_area_base", &cea, NULL, true},    {"page_offset_base", &po, NULL, true},
+		{"vmalloc_base", &vmalloc, NULL, true},       {"vmemmap_base", &vmemmap, NULL, true},
 		{"fault_around_pages", &around, NULL, false},
 	};
 	int err = find_all(im, w, ARRAY_LEN(w));
@@ -301,11 +330,15 @@ static int set_layout(struct image *im, struct kboot *b)
 	const struct {
 		gva_t at;
 		uint64_t value;
-	} set[] = {{map_base, 0}, {cea, K_CPU_ENTRY_AREA}, {po, K_DIRECT_MAP}, {vmalloc, K_VMALLOC}, {vmemmap, K_VMEMMAP}};
+	} set[] = {
+		{map_base, 0}, {cea, K_CPU_ENTRY_AREA}, {po, K_DIRECT_MAP}, {vmalloc, K_VMALLOC}, {vmemmap, K_VMEMMAP}};
 	for (unsigned i = 0; i < ARRAY_LEN(set); i++) {
 		uint64_t *p = words(im, set[i].at, 1);
 		if (!p)
-			return lol_error(im->err, -ENOEXEC, "%s: has a layout variable outside its image; the file is damaged, " BUILD_HINT, im->path);
+			return lol_error(
+				im->err, -ENOEXEC,
+				"%s: has a layout variable outside its image; the file is damaged, " BUILD_HINT,
+				im->path);
 		*p = set[i].value;
 	}
 	/* A fault that the guest serves costs several us here, and a run of contiguous pages no more than one: let it take more. */
@@ -314,7 +347,9 @@ static int set_layout(struct image *im, struct kboot *b)
 		*pages = FAULT_AROUND;
 	uint64_t *top = words(im, fix_top, 1);
 	if (!top)
-		return lol_error(im->err, -ENOEXEC, "%s: has a layout variable outside its image; the file is damaged, " BUILD_HINT, im->path);
+		return lol_error(im->err, -ENOEXEC,
+				 "%s: has a layout variable outside its image; the file is damaged, " BUILD_HINT,
+				 im->path);
 	*top = (*top & 0x7fffffffffull) | K_FIXMAP_SLOT;
 	b->fixaddr_top = *top;
 	return 0;
@@ -329,7 +364,8 @@ static int set_page_tables(struct image *im, const struct kboot *b)
 	uint64_t *top = words(im, b->early_top_pgt, 512), *l3 = words(im, b->level3_kernel_pgt, 512);
 
 	if (!top || !l3)
-		return lol_error(im->err, -ENOEXEC, "%s: has page tables outside its image; the file is damaged, " BUILD_HINT, im->path);
+		return lol_error(im->err, -ENOEXEC,
+				 "%s: has page tables outside its image; the file is damaged, " BUILD_HINT, im->path);
 	top[0] = top[K_FIXMAP_SLOT >> 39] = b->level3_kernel_pgt | PT_TABLE;
 	l3[0] = l3[510];
 	return 0;
@@ -372,9 +408,11 @@ static int read_facts(struct image *im, struct kboot *b)
 
 	if (err)
 		return err;
-	if (!b->entry || b->image_end <= b->text_start || b->text_start < K_IMAGE_MIN || b->image_end > IMAGE_MAX || b->sites >= b->sites_end ||
-	    b->sites_end > b->image_end || !ram_ptr(im->ram, b->text_start, b->image_end - b->text_start))
-		return lol_error(im->err, -ENOEXEC, "%s: the site table is empty or lies outside the image; " BUILD_HINT, im->path);
+	if (!b->entry || b->image_end <= b->text_start || b->text_start < K_IMAGE_MIN || b->image_end > IMAGE_MAX ||
+	    b->sites >= b->sites_end || b->sites_end > b->image_end ||
+	    !ram_ptr(im->ram, b->text_start, b->image_end - b->text_start))
+		return lol_error(im->err, -ENOEXEC,
+				 "%s: the site table is empty or lies outside the image; " BUILD_HINT, im->path);
 	return 0;
 }
 
@@ -382,14 +420,15 @@ static int load_elf(struct image *im, int fd, struct kboot *boot)
 {
 	int err;
 
-	if ((err = check_header(im)) || (err = read_symbol_table(im)) || (err = check_note(im)) || (err = load_segments(im, fd)) ||
-	    (err = relocate(im)) || (err = read_facts(im, boot)) || (err = set_layout(im, boot)))
+	if ((err = check_header(im)) || (err = read_symbol_table(im)) || (err = check_note(im)) ||
+	    (err = load_segments(im, fd)) || (err = relocate(im)) || (err = read_facts(im, boot)) ||
+	    (err = set_layout(im, boot)))
 		return err;
 	return set_page_tables(im, boot);
 }
 
-int loader_load(const struct guest_ram *ram, const char *path, const char *cmdline, const struct loader_blob *initrd, unsigned ninitrd,
-		struct kboot *boot, struct lol_error *err)
+int loader_load(const struct guest_ram *ram, const char *path, const char *cmdline, const struct loader_blob *initrd,
+		unsigned ninitrd, struct kboot *boot, struct lol_error *err)
 {
 	struct image im = {.ram = ram, .path = path, .err = err};
 	struct stat st;

@@ -120,10 +120,12 @@ static void on_zygote(void *arg, uint32_t events)
 		m->k_pidfd = fd;
 	} else if (msg.what == ZYG_K_DIED) {
 		if (WIFSIGNALED(msg.status))
-			snprintf(m->death, sizeof(m->death), "the process of the guest kernel was ended by signal %d (%s)", WTERMSIG(msg.status),
+			snprintf(m->death, sizeof(m->death),
+				 "the process of the guest kernel was ended by signal %d (%s)", WTERMSIG(msg.status),
 				 strsignal(WTERMSIG(msg.status)));
 		else
-			snprintf(m->death, sizeof(m->death), "the process of the guest kernel ended with status %d", WEXITSTATUS(msg.status));
+			snprintf(m->death, sizeof(m->death), "the process of the guest kernel ended with status %d",
+				 WEXITSTATUS(msg.status));
 		loop_stop(m->loop, atomic_load(&m->ctl->stop) ? RUN_STOPPED : RUN_DIED);
 	} else if (msg.what == ZYG_ERROR) {
 		msg.text[sizeof(msg.text) - 1] = 0;
@@ -138,7 +140,8 @@ static void on_power(void *ctx, enum power_event event)
 
 	console_drain(m);
 	/* A panic early in the boot, before the kernel has its notifier, is a reset behind these words. */
-	if ((event == POWER_PANIC || (event == POWER_RESET && console_tail_has(m, "Kernel panic - not syncing"))) && machine_panic(m))
+	if ((event == POWER_PANIC || (event == POWER_RESET && console_tail_has(m, "Kernel panic - not syncing"))) &&
+	    machine_panic(m))
 		return;
 	if (event != POWER_PANIC)
 		loop_stop(m->loop, event == POWER_OFF ? RUN_POWEROFF : RUN_RESET);
@@ -158,7 +161,8 @@ static int memfd(const char *name, uint64_t size, bool exec)
 
 	if (fd < 0 && errno == EINVAL)
 		fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd >= 0 && (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)) {
+	if (fd >= 0 &&
+	    (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)) {
 		close(fd);
 		fd = -1;
 	}
@@ -172,7 +176,8 @@ static int make_memory(struct machine *m, struct lol_error *err)
 
 	/* More than the host has is fine as long as the guest does not use it, but not out of all proportion. */
 	if (sysinfo(&host) == 0 && mem / 2 > (uint64_t)(host.totalram + host.totalswap) * host.mem_unit)
-		return lol_error(err, -ENOMEM, "guest memory: %llu MiB are more than twice what the host has; use a smaller --mem",
+		return lol_error(err, -ENOMEM,
+				 "guest memory: %llu MiB are more than twice what the host has; use a smaller --mem",
 				 (unsigned long long)(mem >> 20));
 	m->ram_fd = ram_file_create(mem + PATCH_AREA);
 	if (m->ram_fd < 0)
@@ -181,21 +186,23 @@ static int make_memory(struct machine *m, struct lol_error *err)
 	m->ushare_fd = memfd("lol-ushare", UBELLS_OFFSET + PAGE_SIZE, false);
 	m->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (m->ram_fd < 0 || m->ctl_fd < 0 || m->ushare_fd < 0 || m->doorbell < 0)
-		return lol_error(err, -errno, "guest memory: %s; LoL needs memfd_create and %llu MiB", strerror(errno), (unsigned long long)(mem >> 20));
+		return lol_error(err, -errno, "guest memory: %s; LoL needs memfd_create and %llu MiB", strerror(errno),
+				 (unsigned long long)(mem >> 20));
 	m->ram = (struct guest_ram){.size = mem, .low = MIN(mem, RAM_LOW_MAX), .fd = m->ram_fd};
 	int ret = pmem_open(m, err);
 	if (ret)
 		return ret;
 	m->ram.base = mmap(NULL, ram_span(&m->ram), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (m->ram.base != MAP_FAILED && (mmap(m->ram.base, mem, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, m->ram_fd, 0) ==
-						  MAP_FAILED ||
+	if (m->ram.base != MAP_FAILED && (mmap(m->ram.base, mem, PROT_READ | PROT_WRITE,
+					       MAP_SHARED | MAP_NORESERVE | MAP_FIXED, m->ram_fd, 0) == MAP_FAILED ||
 					  !pmem_map(m))) {
 		munmap(m->ram.base, ram_span(&m->ram));
 		m->ram.base = MAP_FAILED;
 	}
 	m->ctl = mmap(NULL, sizeof(struct kctl), PROT_READ | PROT_WRITE, MAP_SHARED, m->ctl_fd, 0);
 	if (m->ram.base == MAP_FAILED || m->ctl == MAP_FAILED)
-		return lol_error(err, -ENOMEM, "guest memory: %llu MiB cannot be mapped; use a smaller --mem", (unsigned long long)(mem >> 20));
+		return lol_error(err, -ENOMEM, "guest memory: %llu MiB cannot be mapped; use a smaller --mem",
+				 (unsigned long long)(mem >> 20));
 	madvise(m->ram.base, mem, MADV_HUGEPAGE);
 	return 0;
 }
@@ -248,7 +255,8 @@ static int attach(struct machine *m, struct virtio_dev *dev, const char *why, st
 	if (!dev)
 		return lol_error(err, -EINVAL, "%s", why);
 	if (m->ndevices == MAX_VIRTIO || virtio_mmio_attach(&m->bus, m->ndevices, dev))
-		return lol_error(err, -ENOSPC, "devices: there are more than %d; use fewer disks and shares", MAX_VIRTIO);
+		return lol_error(err, -ENOSPC, "devices: there are more than %d; use fewer disks and shares",
+				 MAX_VIRTIO);
 	m->devices[m->ndevices++] = dev;
 	return 0;
 }
@@ -307,7 +315,8 @@ static void command_line(struct machine *m, char *out, size_t size)
 	int n = snprintf(out, size, "console=ttyS0 noreplace-smp nokaslr panic=-1 reboot=k tsc=reliable");
 
 	for (unsigned i = 0; i < m->ndevices && n < (int)size; i++)
-		n += snprintf(out + n, size - (size_t)n, " virtio_mmio.device=0x200@0x%llx:%u", DEV_MMIO_BASE + i * DEV_MMIO_STRIDE, dev_irq(i));
+		n += snprintf(out + n, size - (size_t)n, " virtio_mmio.device=0x200@0x%llx:%u",
+			      DEV_MMIO_BASE + i * DEV_MMIO_STRIDE, dev_irq(i));
 	n += init_command_line(m, out + n, size - (size_t)n);
 	n += net_command_line(m, out + n, n < (int)size ? size - (size_t)n : 0);
 	if (n < (int)size)
@@ -366,9 +375,11 @@ static int start(struct machine *m, struct lol_error *err)
 	if ((ret = spawn_start(&m->spawn, m->ram_fd, m->ctl_fd, m->ushare_fd, m->doorbell, m->pmem_fd, err)))
 		return ret;
 	if (!m->spawn.isolated && m->opts->verbosity > 0)
-		fprintf(stderr, "lol-run: user namespaces: the host forbids them; the guest runs behind its seccomp filters alone\n");
+		fprintf(stderr,
+			"lol-run: user namespaces: the host forbids them; the guest runs behind its seccomp filters alone\n");
 	if ((ret = loop_add_fd(m->loop, m->doorbell, EPOLLIN, on_doorbell, m)) ||
-	    (ret = loop_add_fd(m->loop, m->spawn.monitor_sock, EPOLLIN, on_zygote, m)) || (ret = messages_start(m)) || (ret = near_start(m)))
+	    (ret = loop_add_fd(m->loop, m->spawn.monitor_sock, EPOLLIN, on_zygote, m)) || (ret = messages_start(m)) ||
+	    (ret = near_start(m)))
 		return lol_error(err, ret, "epoll: %s; close some files or raise ulimit -n", strerror(-ret));
 	if ((ret = control_set_loop(m->session->control, m->loop, m)))
 		return lol_error(err, ret, "control socket: %s; close some files or raise ulimit -n", strerror(-ret));
@@ -458,8 +469,16 @@ static void dump_at_end(struct machine *m, int how)
 
 static int run_once(const struct lol_options *opts, struct session *session)
 {
-	struct machine m = {.opts = opts, .session = session, .stop_timer = -1, .ram_fd = -1, .ctl_fd = -1, .ushare_fd = -1, .doorbell = -1, .k_pidfd = -1,
-			    .pmem_fd = {-1, -1, -1, -1}, .spawn = {.zygote = -1, .monitor_sock = -1, .messages = -1}};
+	struct machine m = {.opts = opts,
+			    .session = session,
+			    .stop_timer = -1,
+			    .ram_fd = -1,
+			    .ctl_fd = -1,
+			    .ushare_fd = -1,
+			    .doorbell = -1,
+			    .k_pidfd = -1,
+			    .pmem_fd = {-1, -1, -1, -1},
+			    .spawn = {.zygote = -1, .monitor_sock = -1, .messages = -1}};
 	struct lol_error err;
 	int status;
 

@@ -261,7 +261,13 @@ int console_create(struct machine *m, struct lol_error *err)
 	if (m->session->port && (ret = console_port_set_loop(m->session->port, m->loop, m)))
 		return lol_error(err, ret, "--console: %s; close some files or raise ulimit -n", strerror(-ret));
 	if (m->opts->command) {
-		struct command_config cc = {.loop = m->loop, .argv = m->opts->command, .in_fd = 0, .out_fd = 1, .err_fd = 2, .ops = &command_ops, .ctx = m};
+		struct command_config cc = {.loop = m->loop,
+					    .argv = m->opts->command,
+					    .in_fd = 0,
+					    .out_fd = 1,
+					    .err_fd = 2,
+					    .ops = &command_ops,
+					    .ctx = m};
 		m->command = command_create(&cc, why);
 		if (!m->command)
 			return lol_error(err, -EINVAL, "%s", why);

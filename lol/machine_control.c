@@ -59,13 +59,14 @@ static void do_status(struct machine *m, struct control_client *c, const json_t 
 		json_t *text = json_string(*word);
 		json_array_append_new(command, text ? text : json_string("?"));
 	}
-	control_answer(c, json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:f, s:I, s:s?, s:s, s:s*, s:b, s:o*, s:o*}", "name",
-				    m->session->name, "pid", (json_int_t)getpid(), "version", PACKAGE_VERSION, "state",
-				    state(m), "cpus", (json_int_t)m->ctl_cpus, "memory", (json_int_t)m->ram.size,
-				    "resident", resident(m), "uptime", seconds_since(&m->session->started), "restarts",
-				    (json_int_t)m->session->restarts, "kernel", o->kernel, "console",
-				    console_kind_names[o->console.kind], "pty", pty, "isolated", m->spawn.isolated, "netns", netns ? json_integer(netns) : NULL,
-				    "command", command));
+	control_answer(c,
+		       json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:f, s:I, s:s?, s:s, s:s*, s:b, s:o*, s:o*}",
+				 "name", m->session->name, "pid", (json_int_t)getpid(), "version", PACKAGE_VERSION,
+				 "state", state(m), "cpus", (json_int_t)m->ctl_cpus, "memory", (json_int_t)m->ram.size,
+				 "resident", resident(m), "uptime", seconds_since(&m->session->started), "restarts",
+				 (json_int_t)m->session->restarts, "kernel", o->kernel, "console",
+				 console_kind_names[o->console.kind], "pty", pty, "isolated", m->spawn.isolated,
+				 "netns", netns ? json_integer(netns) : NULL, "command", command));
 }
 
 static void do_stats(struct machine *m, struct control_client *c, const json_t *args)

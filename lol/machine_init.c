@@ -95,6 +95,7 @@ int init_command_line(struct machine *m, char *out, size_t size)
 	else if (root)
 		n += snprintf(out + n, size - (size_t)n, " lol.root=%.*s", len, root);
 	else if (m->opts->ndisks && !m->opts->initrd)
-		n += snprintf(out + n, size - (size_t)n, " lol.root=%s", m->opts->disks[0].pmem ? "/dev/pmem0" : "/dev/vda");
+		n += snprintf(out + n, size - (size_t)n, " lol.root=%s",
+			      m->opts->disks[0].pmem ? "/dev/pmem0" : "/dev/vda");
 	return n;
 }

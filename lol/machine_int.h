@@ -40,7 +40,7 @@
 enum run_end { RUN_STOPPED = 1, RUN_DIED, RUN_POWEROFF, RUN_RESET, RUN_STATUS = 1000 /* + exit status */ };
 
 #define SHARE_ROOT_TAG "lol.root" /* of --rootfs */
-#define TAIL_SIZE 8192 /* bytes of the console kept for a post-mortem */
+#define TAIL_SIZE 8192            /* bytes of the console kept for a post-mortem */
 
 /* What stays while the guest restarts: where the VM is reached from outside, what it has written to snapshots. */
 struct session {
@@ -49,7 +49,7 @@ struct session {
 	unsigned restarts;
 	struct control_place place;
 	struct control *control;
-	struct console_port *port; /* --console pty, file, unix, null; NULL: stdio */
+	struct console_port *port;                  /* --console pty, file, unix, null; NULL: stdio */
 	struct blk_overlay overlays[LOL_DISKS_MAX]; /* of the disks with snapshot */
 	struct netns netns;                         /* of --net tap,netns=new */
 };
@@ -133,15 +133,18 @@ void console_destroy(struct machine *m);
 void console_drain(struct machine *m); /* what the serial port has sent goes to its terminal */
 void console_show_tail(struct machine *m);
 bool console_tail_has(struct machine *m, const char *text);
-size_t console_input(struct machine *m, const uint8_t *bytes, size_t len); /* as typed at the serial port; bytes taken */
-void console_watch(struct machine *m, struct control_client *c, bool history); /* c gets all output, and first what is remembered */
+size_t console_input(struct machine *m, const uint8_t *bytes,
+		     size_t len); /* as typed at the serial port; bytes taken */
+void console_watch(struct machine *m, struct control_client *c,
+		   bool history); /* c gets all output, and first what is remembered */
 void console_unwatch(struct machine *m, struct control_client *c);
 int command_status(struct machine *m); /* exit status when the guest has powered off */
 
 extern const struct console_end_ops machine_console_ops;
 
 /* machine_control.c: requests from the socket and from the control prompt. */
-int session_create(struct session *s, const struct lol_options *opts, const struct console_end_ops *console, struct lol_error *err);
+int session_create(struct session *s, const struct lol_options *opts, const struct console_end_ops *console,
+		   struct lol_error *err);
 void session_destroy(struct session *s);
 bool machine_prompt(struct machine *m, struct terminal *t, const char *line); /* a line typed at t's prompt */
 void machine_prompt_end(struct machine *m);
@@ -174,13 +177,14 @@ int pmem_open(struct machine *m, struct lol_error *err); /* into ram.pmem, and t
 bool pmem_map(struct machine *m);                        /* into the view of guest memory */
 int disks_create(struct machine *m, struct lol_error *err);
 int disks_resize(struct machine *m, struct lol_error *err); /* files that have another size now */
-const char *disk_file(const struct lol_disk *disk); /* what is written to */
-int disk_find(const struct machine *m, const char *name); /* vda, or a path as on the command line; -1: none, or several */
+const char *disk_file(const struct lol_disk *disk);         /* what is written to */
+int disk_find(const struct machine *m,
+	      const char *name); /* vda, or a path as on the command line; -1: none, or several */
 int disk_resize(struct machine *m, unsigned disk, uint64_t bytes, bool shrink, struct lol_error *err);
 uint64_t disk_bytes(const struct machine *m, unsigned disk);
 void disks_setup(const struct machine *m, FILE *out); /* lines of lol-init's /lol-setup */
-void disks_destroy(struct machine *m); /* after the devices */
-void disks_forget(struct session *s); /* there will be no restart: the overlays of snapshots go */
+void disks_destroy(struct machine *m);                /* after the devices */
+void disks_forget(struct session *s);                 /* there will be no restart: the overlays of snapshots go */
 
 /* machine_share.c: --share and --rootfs. */
 int shares_create(struct machine *m, struct lol_error *err);

@@ -23,7 +23,9 @@ static bool take(struct machine *m)
 			text[i] = '?';
 		fputc(text[i], stderr);
 		if (++m->messages == MESSAGES_MAX)
-			fprintf(stderr, "\nlol-run: the process of the guest kernel says more than %u KiB: the rest is dropped\n", MESSAGES_MAX / 1024);
+			fprintf(stderr,
+				"\nlol-run: the process of the guest kernel says more than %u KiB: the rest is dropped\n",
+				MESSAGES_MAX / 1024);
 	}
 	fflush(stderr);
 	return true;

@@ -17,7 +17,7 @@
 
 #include "types.h"
 
-#define RAM_LOW_MAX 0xc0000000ull   /* 3 GiB: below are the RAM pages, above the registers of devices */
+#define RAM_LOW_MAX 0xc0000000ull    /* 3 GiB: below are the RAM pages, above the registers of devices */
 #define RAM_HIGH_BASE 0x100000000ull /* 4 GiB */
 
 #define RAM_PMEM_MAX 4u

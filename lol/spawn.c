@@ -44,7 +44,8 @@ static int place_fds(int *fds, unsigned n)
 	return 0;
 }
 
-static void child(const char *zygote, const char *k, int *fds, unsigned n, int messages, bool mapped, uid_t uid, gid_t gid)
+static void child(const char *zygote, const char *k, int *fds, unsigned n, int messages, bool mapped, uid_t uid,
+		  gid_t gid)
 {
 	char *argv[] = {(char *)zygote, (char *)k, NULL}, *env[] = {NULL};
 
@@ -56,7 +57,8 @@ static void child(const char *zygote, const char *k, int *fds, unsigned n, int m
 	_exit(127);
 }
 
-int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, const int pmem[RAM_PMEM_MAX], struct lol_error *err)
+int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, const int pmem[RAM_PMEM_MAX],
+		struct lol_error *err)
 {
 	char *zygote = paths_helper("lol-u"), *k = paths_helper("lol-k");
 	int kz[2] = {-1, -1}, mon[2] = {-1, -1}, messages[2] = {-1, -1}, exe = -1, null = -1, ret = 0;
@@ -65,14 +67,16 @@ int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, con
 
 	*s = (struct spawn){.zygote = -1, .monitor_sock = -1, .messages = -1};
 	if (!zygote || !k || (exe = open(k, O_RDONLY | O_CLOEXEC)) < 0 || access(zygote, X_OK) < 0) {
-		ret = lol_error(err, -ENOENT, "%s: cannot be used: %s; install LoL again", k ? k : "lol-k", strerror(errno));
+		ret = lol_error(err, -ENOENT, "%s: cannot be used: %s; install LoL again", k ? k : "lol-k",
+				strerror(errno));
 		goto out;
 	}
 	if ((null = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0) {
 		ret = lol_error(err, -errno, "/dev/null: %s; close some files or raise ulimit -n", strerror(errno));
 		goto out;
 	}
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, kz) < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, mon) < 0) {
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, kz) < 0 ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, mon) < 0) {
 		ret = lol_error(err, -errno, "socketpair: %s; close some files or raise ulimit -n", strerror(errno));
 		goto out;
 	}
@@ -95,7 +99,8 @@ int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, con
 		if (pid < 0 && flags)
 			continue; /* user namespaces are switched off: go on without */
 		if (pid < 0) {
-			ret = lol_error(err, -errno, "fork: %s; is the limit of processes (ulimit -u) reached?", strerror(errno));
+			ret = lol_error(err, -errno, "fork: %s; is the limit of processes (ulimit -u) reached?",
+					strerror(errno));
 			goto out;
 		}
 		s->zygote = pid;

@@ -20,7 +20,8 @@ struct spawn {
  * ram, ctl, ushare: memfds; doorbell: eventfd; pmem: files, -1 for none.  Returns 0 with *s filled, or a negative errno with *err.
  * The caller keeps its descriptors.
  */
-int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, const int pmem[RAM_PMEM_MAX], struct lol_error *err);
+int spawn_start(struct spawn *s, int ram, int ctl, int ushare, int doorbell, const int pmem[RAM_PMEM_MAX],
+		struct lol_error *err);
 
 /* End all of them, wait for the zygote. */
 void spawn_stop(struct spawn *s);

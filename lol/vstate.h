@@ -22,8 +22,8 @@
 #include <stdint.h>
 
 #define PARK_SELF 0xffffffffu
-#define PARK_CHANGED 1u        /* general registers, rip, flags, FS and GS bases */
-#define PARK_CHANGED_XSTATE 2u /* x87, SSE, AVX */
+#define PARK_CHANGED 1u            /* general registers, rip, flags, FS and GS bases */
+#define PARK_CHANGED_XSTATE 2u     /* x87, SSE, AVX */
 enum { PARK_GO_ON, PARK_GO_STEP }; /* PARK_GO_STEP: execute one instruction, or those of a range, then rest by itself */
 enum park_reason { PARK_ASKED, PARK_STEPPED, PARK_BREAK, PARK_WATCH, PARK_USER_WATCH };
 #define PARK_XSTATE 4096 /* bytes */
@@ -51,10 +51,11 @@ struct park {
 	_Atomic uint32_t started; /* [K] 1: this vCPU exists and will answer */
 	uint32_t reason;          /* [K] enum park_reason */
 	_Atomic uint32_t changed; /* [M] bits PARK_CHANGED*: load state on the way out; [K] clears */
-	uint32_t go;              /* [M] while at rest: how to go on, PARK_GO_*; before it rests, [K] sets what it was about */
-	uint64_t addr;            /* [K] PARK_BREAK: of the breakpoint; PARK_USER_WATCH: what was watched */
-	uint64_t range[2];        /* [M] while at rest: first address of the range of a step, and the one behind it; 0 0: none */
-	struct vcpu_state state;  /* [K], while at rest [M] */
+	uint32_t go;   /* [M] while at rest: how to go on, PARK_GO_*; before it rests, [K] sets what it was about */
+	uint64_t addr; /* [K] PARK_BREAK: of the breakpoint; PARK_USER_WATCH: what was watched */
+	uint64_t range
+		[2]; /* [M] while at rest: first address of the range of a step, and the one behind it; 0 0: none */
+	struct vcpu_state state; /* [K], while at rest [M] */
 } __attribute__((aligned(64)));
 
 #endif

@@ -9,7 +9,7 @@
 static struct box {
 	char label[8];
 	unsigned long limit;
-} box = { .limit = 1000 };
+} box = {.limit = 1000};
 
 static struct timer_list relabel_timer;
 static unsigned int round_number;

@@ -15,16 +15,14 @@ struct item {
 	unsigned long uses;
 };
 
-static struct item apple = { .name = "apple" }, pear = { .name = "pear" };
+static struct item apple = {.name = "apple"}, pear = {.name = "pear"};
 static LIST_HEAD(items);
 
 static noinline struct item *find_item(const char *name)
 {
 	struct item *item;
 
-	list_for_each_entry(item, &items, list)
-		if (!strcmp(item->name, name))
-			return item;
+	list_for_each_entry(item, &items, list) if (!strcmp(item->name, name)) return item;
 	return NULL;
 }
 
@@ -45,7 +43,7 @@ static ssize_t items_write(struct file *file, const char __user *buf, size_t cou
 	return count;
 }
 
-static const struct proc_ops items_ops = { .proc_write = items_write };
+static const struct proc_ops items_ops = {.proc_write = items_write};
 
 static int __init items_init(void)
 {

@@ -27,14 +27,16 @@ struct ivmm_note {
 
 /* What a site does; numbers are ABI. */
 enum ivmm_kind {
-	IVMM_FLAGS = 1,   /* cli sti pushf popf */
-	IVMM_PRIV = 2,    /* traps in ring 3: mov cr/dr, lgdt lidt lldt ltr, wrmsr rdmsr, invlpg, hlt, in out, iret, sysret, ... */
-	IVMM_SILENT = 3,  /* does not trap in ring 3: sgdt sidt sldt str smsw, mov from/to segment, lar lsl verr verw, cpuid, rdpid, ... */
+	IVMM_FLAGS = 1, /* cli sti pushf popf */
+	IVMM_PRIV =
+		2, /* traps in ring 3: mov cr/dr, lgdt lidt lldt ltr, wrmsr rdmsr, invlpg, hlt, in out, iret, sysret, ... */
+	IVMM_SILENT =
+		3, /* does not trap in ring 3: sgdt sidt sldt str smsw, mov from/to segment, lar lsl verr verw, cpuid, rdpid, ... */
 	IVMM_STATE = 4,   /* xsave* xrstor* fxsave fxrstor: state of the current guest user thread */
 	IVMM_UACCESS = 5, /* memory operand may be a guest user address (exception-table entry of a user-access type) */
 	IVMM_MMIO = 6,    /* the move inside readl/writel and friends */
 	IVMM_PGTABLE = 7, /* reserved: store to a page table */
-	IVMM_CALL = 8,    /* explicit call of the guest kernel into the IVMM (vmcall); never executed on bare hardware */
+	IVMM_CALL = 8, /* explicit call of the guest kernel into the IVMM (vmcall); never executed on bare hardware */
 };
 
 /* One entry, 8 bytes, little endian. */

@@ -49,14 +49,15 @@ struct share {
 	struct share *next;
 };
 
-struct share *setup_read(struct job *job); /* the file /lol-setup: items for the job, and a list of shares in their order */
+struct share *
+setup_read(struct job *job); /* the file /lol-setup: items for the job, and a list of shares in their order */
 
 /* ---- mounts.c: file systems ---- */
 
-int mounts_early(void);         /* /proc, /sys, /dev: all that finding ports and disks needs */
+int mounts_early(void); /* /proc, /sys, /dev: all that finding ports and disks needs */
 /* lol.root= becomes /, where it is given, with what is mounted below it; says itself what went wrong */
 int mounts_root(const struct share *shares);
-void mounts_late(void);         /* /run, /dev/pts, /dev/shm, cgroup2...: what a command may expect */
+void mounts_late(void); /* /run, /dev/pts, /dev/shm, cgroup2...: what a command may expect */
 void mounts_shares(const struct share *shares);
 void mounts_end(void);          /* sync, unmount, or at least read-only */
 const char *mounts_error(void); /* one line for a failed mounts_root */

@@ -107,13 +107,14 @@ uint32_t xstate_size(uint64_t mask)
 
 static void leaf1(struct vcpu *v, uint32_t o[4])
 {
-	const uint32_t ecx = bit(0) | bit(1) | bit(9) | bit(12) | bit(13) | bit(17) | bit(19) | bit(20) | bit(22) | bit(23) | bit(25) |
-			     bit(26) | bit(28) | bit(29) | bit(30);
-	const uint32_t edx = bit(0) | bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(8) | bit(11) | bit(13) | bit(15) | bit(17) |
-			     bit(19) | bit(23) | bit(24) | bit(25) | bit(26);
+	const uint32_t ecx = bit(0) | bit(1) | bit(9) | bit(12) | bit(13) | bit(17) | bit(19) | bit(20) | bit(22) |
+			     bit(23) | bit(25) | bit(26) | bit(28) | bit(29) | bit(30);
+	const uint32_t edx = bit(0) | bit(2) | bit(3) | bit(4) | bit(5) | bit(6) | bit(8) | bit(11) | bit(13) |
+			     bit(15) | bit(17) | bit(19) | bit(23) | bit(24) | bit(25) | bit(26);
 
 	o[1] = (o[1] & 0xff00) | v->id << 24 | 1u << 16;
-	o[2] = (o[2] & ecx) | bit(17) | bit(21) | bit(24) | bit(31); /* PCID, x2APIC, TSC deadline, hypervisor: LoL's own */
+	o[2] = (o[2] & ecx) | bit(17) | bit(21) | bit(24) |
+	       bit(31); /* PCID, x2APIC, TSC deadline, hypervisor: LoL's own */
 	if (!(xcr0 & 4))
 		o[2] &= ~(bit(12) | bit(28) | bit(29));
 	if (v->cr4 & 1u << 18)

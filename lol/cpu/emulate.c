@@ -224,7 +224,8 @@ static void swapgs_iret(struct vcpu *v, struct gregs *g, const struct insn *in)
 	uint64_t f[5];
 	uint32_t error;
 
-	if (!v->step.on && !debug_apart && k_read(g->r[RSP], f, sizeof(f)) && (f[1] & 3) == 3 && !iret_fault(v, f, &error)) {
+	if (!v->step.on && !debug_apart && k_read(g->r[RSP], f, sizeof(f)) && (f[1] & 3) == 3 &&
+	    !iret_fault(v, f, &error)) {
 		iret(v, g, true);
 	} else {
 		swapgs();

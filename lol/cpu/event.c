@@ -24,8 +24,8 @@ bool gate_usable(struct vcpu *v, unsigned vector)
 {
 	struct gate gate;
 
-	return (vector + 1) * sizeof(gate) <= (size_t)v->idt_limit + 1 && k_read(v->idt_base + vector * sizeof(gate), &gate, sizeof(gate)) &&
-	       (gate.type & 0xe0) == 0xe0;
+	return (vector + 1) * sizeof(gate) <= (size_t)v->idt_limit + 1 &&
+	       k_read(v->idt_base + vector * sizeof(gate), &gate, sizeof(gate)) && (gate.type & 0xe0) == 0xe0;
 }
 
 static void triple_fault(unsigned vector, const struct gregs *g)
@@ -39,8 +39,8 @@ void inject(struct vcpu *v, struct gregs *g, unsigned cpl, unsigned vector, bool
 	uint64_t sp, frame[6];
 	unsigned n = 0;
 
-	if ((vector + 1) * sizeof(gate) > (size_t)v->idt_limit + 1 || !k_read(v->idt_base + vector * sizeof(gate), &gate, sizeof(gate)) ||
-	    !(gate.type & 0x80))
+	if ((vector + 1) * sizeof(gate) > (size_t)v->idt_limit + 1 ||
+	    !k_read(v->idt_base + vector * sizeof(gate), &gate, sizeof(gate)) || !(gate.type & 0x80))
 		triple_fault(vector, g);
 	if (gate.ist & 7) {
 		if (!k_read(v->tss_base + 36 + 8 * ((gate.ist & 7u) - 1), &sp, 8))

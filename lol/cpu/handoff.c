@@ -31,20 +31,22 @@ K_ALLOW(getrandom);
 K_ALLOW(pidfd_send_signal);
 K_ALLOW(sched_setaffinity, SCMP_A0(SCMP_CMP_EQ, 0)); /* of the thread itself */
 K_ALLOW_EACH(i, i < MAX_VCPUS && vcpus[i], pread64, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)vcpus[i]->handoff.schedstat));
-K_ALLOW(write, SCMP_A0(SCMP_CMP_GE, FD_MONITOR)); /* pipes of U's, which come from the zygote: numbers that K starts without; pmem it may write anyway */
+/* Pipes of U's, which come from the zygote: numbers that K starts without; pmem it may write anyway. */
+K_ALLOW(write, SCMP_A0(SCMP_CMP_GE, FD_MONITOR));
 
 #define QUICK_LOOKS 1000
-#define OP_US 4             /* allowance for each operation of a batch */
-#define SHARE_ONE 1024      /* shares of waits, in 1/1024; each wait counts 1/32 */
-#define LONG_HOME 300       /* so many long waits: come home */
-#define LONG_AWAY 100       /* so few: spin again */
-#define CHECK_US 20000      /* how often the scheduler is asked: some time slices, or one turn of a neighbour looks like more */
-#define WAKE_NS 50000       /* what a wake-up from afar takes also counts as having been ready */
-#define COMPETITOR_SHIFT 2  /* K was kept waiting for more than a quarter of the time */
+#define OP_US 4        /* allowance for each operation of a batch */
+#define SHARE_ONE 1024 /* shares of waits, in 1/1024; each wait counts 1/32 */
+#define LONG_HOME 300  /* so many long waits: come home */
+#define LONG_AWAY 100  /* so few: spin again */
+/* How often the scheduler is asked: some time slices, or one turn of a neighbour looks like more. */
+#define CHECK_US 20000
+#define WAKE_NS 50000      /* what a wake-up from afar takes also counts as having been ready */
+#define COMPETITOR_SHIFT 2 /* K was kept waiting for more than a quarter of the time */
 #define BACKOFF_MIN_US 20000
 #define BACKOFF_MAX_US 500000
-#define KILL_TRIES 200000   /* of 0.2 ms and more */
-#define STUB_NS 500000000   /* of CPU time: the stub alone never takes that long */
+#define KILL_TRIES 200000 /* of 0.2 ms and more */
+#define STUB_NS 500000000 /* of CPU time: the stub alone never takes that long */
 
 void handoff_init(struct vcpu *v)
 {
@@ -93,7 +95,9 @@ static uint64_t kept_waiting(const struct handoff *h)
 static void look_at_scheduler(struct vcpu *v, uint64_t now)
 {
 	struct handoff *h = &v->handoff;
-	uint64_t monitor = atomic_load_explicit(&kctl->monitor_ns, memory_order_relaxed), waited = kept_waiting(h), ns = waited - h->waited, passed = now - h->checked, wakes = h->sleeps * (uint64_t)WAKE_NS;
+	uint64_t monitor = atomic_load_explicit(&kctl->monitor_ns, memory_order_relaxed);
+	uint64_t waited = kept_waiting(h), ns = waited - h->waited, passed = now - h->checked;
+	uint64_t wakes = h->sleeps * (uint64_t)WAKE_NS;
 
 	h->waited = waited;
 	h->checked = now;
@@ -355,6 +359,9 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 		/* The host refused a change: too many mappings, or no memory. Not dropped here: our callers walk its record. */
 		s->batch_err = 0;
 		u->broken = true;
+	} else if (ok && cmd & UCMD_BATCH && u->window_queued) {
+		u->window_queued = false;
+		u->window = true;
 	}
 	return ok;
 }

@@ -25,7 +25,8 @@ static bool due(struct vcpu *v)
 
 static bool may_poll(const struct vcpu *v)
 {
-	return v->idle_poll && kctl->spin_us && !v->handoff.home && !atomic_load_explicit(&kctl->monitor_near, memory_order_relaxed) &&
+	return v->idle_poll && kctl->spin_us && !v->handoff.home &&
+	       !atomic_load_explicit(&kctl->monitor_near, memory_order_relaxed) &&
 	       atomic_load_explicit(&vcpus_active, memory_order_relaxed) * 2 + 1 <= kctl->host_cpus;
 }
 

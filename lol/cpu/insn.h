@@ -5,26 +5,96 @@
 
 #include "cpu/k.h"
 
+/* clang-format off: a table */
 enum op {
 	OP_NONE,
 	/* flags */
-	OP_CLI, OP_STI, OP_STI_HLT, OP_PUSHF, OP_POPF,
+	OP_CLI,
+	OP_STI,
+	OP_STI_HLT,
+	OP_PUSHF,
+	OP_POPF,
 	/* several sites in one, see rewrite.c */
-	OP_SWAPGS_SYSRET, OP_SWAPGS_IRET,
+	OP_SWAPGS_SYSRET,
+	OP_SWAPGS_IRET,
 	/* privileged */
-	OP_HLT, OP_IRET, OP_SYSRET, OP_SWAPGS, OP_RDMSR, OP_WRMSR, OP_CPUID, OP_INVLPG, OP_INVPCID, OP_CLTS, OP_LMSW, OP_SMSW,
-	OP_MOV_FROM_CR, OP_MOV_TO_CR, OP_MOV_FROM_DR, OP_MOV_TO_DR, OP_LGDT, OP_LIDT, OP_SGDT, OP_SIDT, OP_LLDT, OP_SLDT, OP_LTR,
-	OP_STR, OP_IN, OP_OUT, OP_INS, OP_OUTS, OP_XSETBV, OP_XGETBV, OP_RDPMC, OP_NOP, OP_LRET, OP_LJMP, OP_VMCALL, OP_RDPID, OP_YIELD,
+	OP_HLT,
+	OP_IRET,
+	OP_SYSRET,
+	OP_SWAPGS,
+	OP_RDMSR,
+	OP_WRMSR,
+	OP_CPUID,
+	OP_INVLPG,
+	OP_INVPCID,
+	OP_CLTS,
+	OP_LMSW,
+	OP_SMSW,
+	OP_MOV_FROM_CR,
+	OP_MOV_TO_CR,
+	OP_MOV_FROM_DR,
+	OP_MOV_TO_DR,
+	OP_LGDT,
+	OP_LIDT,
+	OP_SGDT,
+	OP_SIDT,
+	OP_LLDT,
+	OP_SLDT,
+	OP_LTR,
+	OP_STR,
+	OP_IN,
+	OP_OUT,
+	OP_INS,
+	OP_OUTS,
+	OP_XSETBV,
+	OP_XGETBV,
+	OP_RDPMC,
+	OP_NOP,
+	OP_LRET,
+	OP_LJMP,
+	OP_VMCALL,
+	OP_RDPID,
+	OP_YIELD,
 	/* segments */
-	OP_MOV_FROM_SEG, OP_MOV_TO_SEG, OP_PUSH_SEG, OP_POP_SEG, OP_LAR, OP_LSL, OP_VERR, OP_VERW,
-	OP_RDFSBASE, OP_RDGSBASE, OP_WRFSBASE, OP_WRGSBASE, OP_LKGS,
+	OP_MOV_FROM_SEG,
+	OP_MOV_TO_SEG,
+	OP_PUSH_SEG,
+	OP_POP_SEG,
+	OP_LAR,
+	OP_LSL,
+	OP_VERR,
+	OP_VERW,
+	OP_RDFSBASE,
+	OP_RDGSBASE,
+	OP_WRFSBASE,
+	OP_WRGSBASE,
+	OP_LKGS,
 	/* user state */
-	OP_XSAVE, OP_XRSTOR, OP_FXSAVE, OP_FXRSTOR,
+	OP_XSAVE,
+	OP_XRSTOR,
+	OP_FXSAVE,
+	OP_FXRSTOR,
 	/* plain memory accesses, of user memory or device registers */
-	OP_LOAD, OP_LOADZX, OP_LOADSX, OP_STORE, OP_STORE_IMM, OP_XCHG, OP_XADD, OP_CMPXCHG, OP_ADD, OP_SUB, OP_AND, OP_OR, OP_XOR, OP_CMP, OP_TEST,
-	OP_MOVS, OP_STOS,
+	OP_LOAD,
+	OP_LOADZX,
+	OP_LOADSX,
+	OP_STORE,
+	OP_STORE_IMM,
+	OP_XCHG,
+	OP_XADD,
+	OP_CMPXCHG,
+	OP_ADD,
+	OP_SUB,
+	OP_AND,
+	OP_OR,
+	OP_XOR,
+	OP_CMP,
+	OP_TEST,
+	OP_MOVS,
+	OP_STOS,
 	OP_LAST
 };
+/* clang-format on */
 
 #define NO_REG 0xff
 #define SEG_FS 1
@@ -36,8 +106,8 @@ struct insn {
 	uint8_t dst_size; /* bytes of the destination register for LOADZX/LOADSX */
 	uint8_t reg;      /* general register (or cr, dr, segment number where the op says so in reg2) */
 	uint8_t reg2;
-	uint8_t high8;    /* reg is ah, ch, dh or bh */
-	uint8_t mem;      /* there is a memory operand */
+	uint8_t high8; /* reg is ah, ch, dh or bh */
+	uint8_t mem;   /* there is a memory operand */
 	uint8_t base, index, scale, seg, riprel;
 	uint8_t rep;
 	uint8_t imm_port; /* IN/OUT with an immediate port */
@@ -45,8 +115,8 @@ struct insn {
 	uint8_t to_user;  /* OP_MOVS: which operand is the user's (1: rdi, 0: rsi) */
 	uint8_t region;   /* bytes of the site, 0 where this is no site */
 	int64_t disp, imm;
-	gva_t va;         /* address of the instruction */
-	gva_t start;      /* of the region */
+	gva_t va;    /* address of the instruction */
+	gva_t start; /* of the region */
 };
 
 /* Decode the instruction at bytes, which stands at va. False: not an instruction that the emulator knows. Signal context or start only (uses Zydis). */

@@ -127,7 +127,8 @@ out:
 /* Ports of devices in the monitor; all others are empty, and asking about them would only cost. */
 static bool monitor_port(uint16_t port)
 {
-	return (port >= 0x60 && port <= 0x64) || port == 0x70 || port == 0x71 || port == 0xcf9 || (port >= 0x4c4c && port <= 0x4c4f);
+	return (port >= 0x60 && port <= 0x64) || port == 0x70 || port == 0x71 || port == 0xcf9 ||
+	       (port >= 0x4c4c && port <= 0x4c4f);
 }
 
 /* The 8254's gate and output bits: Linux looks at them once, nothing counts. */

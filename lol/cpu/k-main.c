@@ -55,7 +55,8 @@ static void map_linear(void)
 	if (ram.size == ram.low)
 		return;
 	uint8_t *p = mmap(NULL, ram_span(&ram), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED || mmap(p, ram.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, FD_RAM, 0) == MAP_FAILED)
+	if (p == MAP_FAILED ||
+	    mmap(p, ram.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, FD_RAM, 0) == MAP_FAILED)
 		k_stop(KSTOP_START, "cannot map guest RAM");
 	for (unsigned i = 0; i < ram.npmem; i++)
 		if (!kmap_pmem((gva_t)p + ram.pmem[i].gpa, i))

@@ -55,7 +55,21 @@ struct gregs {
 #define SEL_USER_DS 0x2b
 #define SEL_USER_CS 0x33
 
-enum { VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_UD = 6, VEC_DF = 8, VEC_NP = 11, VEC_SS = 12, VEC_GP = 13, VEC_PF = 14, VEC_MF = 16, VEC_AC = 17, VEC_XM = 19 };
+enum {
+	VEC_DE = 0,
+	VEC_DB = 1,
+	VEC_NMI = 2,
+	VEC_BP = 3,
+	VEC_UD = 6,
+	VEC_DF = 8,
+	VEC_NP = 11,
+	VEC_SS = 12,
+	VEC_GP = 13,
+	VEC_PF = 14,
+	VEC_MF = 16,
+	VEC_AC = 17,
+	VEC_XM = 19
+};
 #define PFEC_P 1u
 #define PFEC_W 2u
 #define PFEC_U 4u
@@ -67,14 +81,14 @@ enum { VEC_DE = 0, VEC_DB = 1, VEC_NMI = 2, VEC_BP = 3, VEC_UD = 6, VEC_DF = 8, 
  * serves every vCPU.  entry.S and rewrite.c know the offsets.
  */
 struct vhot {
-	uint64_t vflags;  /* 0: bit 1 set, bit 9 = the virtual IF; pushf pushes this word */
-	uint32_t pending; /* 8: not 0: an interrupt may be waiting */
-	uint32_t park;    /* 12: not 0: this vCPU is to come to rest (park.c) */
-	uint64_t save_rsp; /* 16 */
-	uint64_t exit_rip; /* 24 */
-	uint64_t ivmm_sp;  /* 32: top of the IVMM stack */
-	struct vcpu *vcpu; /* 40 */
-	uint64_t swapped_gs; /* 48: IA32_KERNEL_GS_BASE, what swapgs brings */
+	uint64_t vflags;             /* 0: bit 1 set, bit 9 = the virtual IF; pushf pushes this word */
+	uint32_t pending;            /* 8: not 0: an interrupt may be waiting */
+	uint32_t park;               /* 12: not 0: this vCPU is to come to rest (park.c) */
+	uint64_t save_rsp;           /* 16 */
+	uint64_t exit_rip;           /* 24 */
+	uint64_t ivmm_sp;            /* 32: top of the IVMM stack */
+	struct vcpu *vcpu;           /* 40 */
+	uint64_t swapped_gs;         /* 48: IA32_KERNEL_GS_BASE, what swapgs brings */
 	uint64_t save_rax, save_rcx; /* 56, 64: of a site's own code while it needs registers (rewrite.c) */
 	struct kstats *stats;
 };
@@ -116,18 +130,18 @@ struct watch {
 
 /* One step of the debugger's (debug.c). */
 struct step {
-	bool on;       /* wanted, and not done yet */
-	bool tf;       /* kernel code runs with the host's TF for it */
-	bool leaving;  /* ... but is still on the way out of the IVMM */
-	bool site;     /* the next way out of the IVMM ends it */
-	bool done;     /* user code: the instruction has been executed */
-	bool held;     /* an interrupt came meanwhile */
-	bool watch;    /* a host debug register was hit inside the IVMM */
+	bool on;            /* wanted, and not done yet */
+	bool tf;            /* kernel code runs with the host's TF for it */
+	bool leaving;       /* ... but is still on the way out of the IVMM */
+	bool site;          /* the next way out of the IVMM ends it */
+	bool done;          /* user code: the instruction has been executed */
+	bool held;          /* an interrupt came meanwhile */
+	bool watch;         /* a host debug register was hit inside the IVMM */
 	uint8_t user_break; /* user code stands at a breakpoint whose condition holds */
 	uint16_t lifted;    /* number of the breakpoint whose byte is put back, + 1 */
 	uint8_t *lifted_byte;
 	gva_t watch_addr;
-	bool busy;          /* user code: any of it */
+	bool busy; /* user code: any of it */
 	uint64_t guest_tf;
 };
 
@@ -139,18 +153,18 @@ struct handoff {
 	uint32_t waits, sleeps;
 	uint64_t home_until, backoff;
 	uint64_t check_at, checked, waited; /* waited: ns, as the scheduler says */
-	uint64_t monitor;   /* ns, its CPU time when checked */
-	int schedstat;      /* descriptor, -1: none */
+	uint64_t monitor;                   /* ns, its CPU time when checked */
+	int schedstat;                      /* descriptor, -1: none */
 };
 
 enum { HALT_NOT, HALT_SLEEPS, HALT_POLLS };
 
 struct uproc;
 struct vcpu {
-	uint8_t stage[XSTATE_MAX] __attribute__((aligned(64))); /* XSAVE image of the user state when not in a U */
-	uint8_t image[XSTATE_MAX] __attribute__((aligned(64))); /* on the way to or from user memory (state.c) */
+	uint8_t stage[XSTATE_MAX] __attribute__((aligned(64)));     /* XSAVE image of the user state when not in a U */
+	uint8_t image[XSTATE_MAX] __attribute__((aligned(64)));     /* on the way to or from user memory (state.c) */
 	uint8_t kernel_vectors[16384] __attribute__((aligned(64))); /* see vector_registers_save() */
-	struct uproc *fpu_in;                                    /* the U whose registers hold it, NULL: stage */
+	struct uproc *fpu_in;                                       /* the U whose registers hold it, NULL: stage */
 	uint64_t cr0, cr2, cr3, cr4, xcr0, efer, dr[8];
 	uint64_t gdt_base, idt_base;
 	uint16_t gdt_limit, idt_limit, tr, ldtr, sel[6]; /* sel[]: es cs ss ds fs gs; not cs and ss of user code */
@@ -161,7 +175,7 @@ struct vcpu {
 	struct lapic lapic;
 	unsigned id;
 	int tid;
-	int timer;                     /* timer_t of the host */
+	int timer; /* timer_t of the host */
 	bool timer_armed;
 	_Atomic uint32_t event;          /* bumped by whatever wakes a halted vCPU; a futex */
 	_Atomic uint32_t halted;         /* HALT_*; sleeps on event, or is about to */
@@ -177,8 +191,8 @@ struct vcpu {
 	struct handoff handoff;
 	struct watch watch;
 	struct step step;
-	bool watch_step;               /* the next instruction may touch the page of a breakpoint */
-	gva_t last_pf;                 /* user address of the #PF that was injected last, 0: none */
+	bool watch_step; /* the next instruction may touch the page of a breakpoint */
+	gva_t last_pf;   /* user address of the #PF that was injected last, 0: none */
 	uint32_t last_pf_access;
 	struct utlb_entry utlb[UTLB_SIZE];
 	uint8_t stack[IVMM_STACK] __attribute__((aligned(64)));
@@ -216,7 +230,10 @@ static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 {
 	register long r10 asm("r10") = d, r8 asm("r8") = e, r9 asm("r9") = f;
 	long ret;
-	asm volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+	asm volatile("syscall"
+		     : "=a"(ret)
+		     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+		     : "rcx", "r11", "memory");
 	return ret;
 }
 #define sys3(n, a, b, c) sys6(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
@@ -239,8 +256,8 @@ void sites_rewrite_copies(void);
 bool site_add(const struct insn *in, uint8_t *code);
 void spin_replace(void); /* spin.c */
 const struct insn *site_at(gva_t rip);
-const struct insn *site_around(gva_t va);            /* the site whose region has the byte va, or NULL */
-gva_t site_trampoline(const struct insn *in);        /* where to go on for it to be emulated in site context; 0: it has none */
+const struct insn *site_around(gva_t va);     /* the site whose region has the byte va, or NULL */
+gva_t site_trampoline(const struct insn *in); /* where to go on for it to be emulated in site context; 0: it has none */
 bool rip_in_guest(uint64_t rip);
 
 /* Emulate the sensitive instruction at regs->rip; on return regs is where the guest goes on. False: not one of ours. */
@@ -312,7 +329,7 @@ static inline uint64_t xstate_bv(const uint8_t *image)
 {
 	return *(const uint64_t *)(image + XSTATE_HEADER);
 }
-void xstate_copy(uint8_t *to, const uint8_t *from, uint64_t bv); /* the components of bv; to's header says so */
+void xstate_copy(uint8_t *to, const uint8_t *from, uint64_t bv);       /* the components of bv; to's header says so */
 void xstate_components(uint8_t *to, const uint8_t *from, uint64_t bv); /* those beyond x87 and SSE only */
 bool xstate_same(const uint8_t *a, const uint8_t *b);
 bool xstate_inuse_known(void); /* does the CPU say which components are not in their initial state? */
@@ -329,27 +346,32 @@ void io_poll_uart(void);
  */
 void enter_user(struct vcpu *v, struct gregs *regs, bool swapped);
 void handoff_init(struct vcpu *v); /* handoff.c, by the vCPU's thread, before the sandbox */
-void fpu_save(struct vcpu *v); /* user state to v->stage; it is no U's any more */
-const uint8_t *fpu_image(struct vcpu *v); /* an image of the user state, in v->stage or the slice of the U that has it */
+void fpu_save(struct vcpu *v);     /* user state to v->stage; it is no U's any more */
+const uint8_t *
+fpu_image(struct vcpu *v); /* an image of the user state, in v->stage or the slice of the U that has it */
 void user_flush_all(struct vcpu *v);
 void kick_user(struct uproc *u);
 
 /* park.c: rest where the guest is, until the monitor says go on; what p points to may have other values then. */
 void park_notice(struct vcpu *v); /* in the handler of a kick */
-struct parked; /* debug.h */
+struct parked;                    /* debug.h */
 /* How to go on: PARK_GO_ON, PARK_GO_STEP; go, when it need not rest or nobody says otherwise. */
 uint32_t park_here(struct vcpu *v, const struct parked *p, uint32_t go);
 uint32_t park_self(struct vcpu *v, const struct parked *p, uint32_t reason, uint64_t addr); /* unasked: a breakpoint */
 
 /* watch.c: breakpoints of DR0 to DR3 in user code. */
 bool watch_active(const struct vcpu *v);
-bool watch_page(const struct vcpu *v, gva_t va);     /* does the page of va have one? */
-void watch_hide(struct vcpu *v, struct uproc *u);    /* take such pages out of u, so that touching them faults */
+bool watch_page(const struct vcpu *v, gva_t va);           /* does the page of va have one? */
+void watch_hide(struct vcpu *v, struct uproc *u);          /* take such pages out of u, so that touching them faults */
 void watch_free(struct vcpu *v, const struct gregs *regs); /* before code runs without steps */
 void watch_fault(struct vcpu *v, struct gregs *regs, gva_t va); /* after a fault at va: is it for a step? */
-bool watch_begin(struct vcpu *v, struct gregs *regs, uint64_t gs_base); /* before a step; true: #DB is due at this instruction, DR6 is set; the debugger may want to stop here, too */
-void watch_end(struct vcpu *v, struct gregs *regs, bool stepped);       /* after it: the program's own TF; stepped: #DB ended it */
-bool watch_hit(struct vcpu *v);                                         /* is the #DB that ended it the guest's? Then DR6 is set. */
+bool watch_begin(
+	struct vcpu *v, struct gregs *regs,
+	uint64_t
+		gs_base); /* before a step; true: #DB is due at this instruction, DR6 is set; the debugger may want to stop here, too */
+void watch_end(struct vcpu *v, struct gregs *regs,
+	       bool stepped);   /* after it: the program's own TF; stepped: #DB ended it */
+bool watch_hit(struct vcpu *v); /* is the #DB that ended it the guest's? Then DR6 is set. */
 
 /* uaccess.c */
 /* Host pointer to user byte va for the current CR3, or NULL with *error for #PF. A/D bits are set. */
@@ -370,11 +392,11 @@ bool user_write(struct vcpu *v, gva_t va, const void *buf, size_t n, gva_t *bad,
 #define PTE_NX (1ull << 63)
 #define PTE_ADDR 0x000ffffffffff000ull
 struct walk {
-	gpa_t gpa;        /* of va itself */
-	uint64_t size;    /* bytes the leaf maps: 4 KiB, 2 MiB, 1 GiB */
+	gpa_t gpa;     /* of va itself */
+	uint64_t size; /* bytes the leaf maps: 4 KiB, 2 MiB, 1 GiB */
 	bool writable, user, nx, dirty, accessed;
 	bool up_writable, up_user, up_nx; /* the part of the levels above the leaf */
-	_Atomic uint64_t *pte; /* the leaf */
+	_Atomic uint64_t *pte;            /* the leaf */
 };
 /* Walk the tables at root. False: not present (or nonsense). */
 bool pt_walk(gpa_t root, gva_t va, struct walk *w);
@@ -384,7 +406,7 @@ bool pt_set_ad(struct walk *w, bool write);
 /* mmu/kmap.c */
 void kmap_init(void);
 bool kmap_pmem(gva_t va, unsigned i); /* a view of persistent memory i at va */
-void *k_ptr(gva_t va);                  /* host pointer to guest kernel byte va (until the end of its page), NULL: not mapped */
+void *k_ptr(gva_t va); /* host pointer to guest kernel byte va (until the end of its page), NULL: not mapped */
 /* The same for n bytes in the linear part of the direct map or in the image, where K has them at their own address; NULL: elsewhere. */
 static inline void *k_linear(gva_t va, size_t n)
 {

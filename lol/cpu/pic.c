@@ -75,7 +75,7 @@ int pic_highest(void)
 
 static void accept(struct chip *c, int line)
 {
-	c->irr &= (uint8_t)~(1u << line);
+	c->irr &= (uint8_t) ~(1u << line);
 	if (!c->auto_eoi)
 		c->isr |= (uint8_t)(1u << line);
 }
@@ -113,7 +113,7 @@ static void command(struct chip *c, uint8_t val)
 	} else if ((val & 0xe0) == 0x20) { /* EOI of the highest */
 		c->isr &= (uint8_t)(c->isr - 1);
 	} else if ((val & 0xe0) == 0x60) {
-		c->isr &= (uint8_t)~(1u << (val & 7));
+		c->isr &= (uint8_t) ~(1u << (val & 7));
 	}
 }
 

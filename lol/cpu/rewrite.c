@@ -266,7 +266,8 @@ static struct insn *record(const struct ivmm_site *s, gva_t start)
 			      bytes[2], bytes[3]);
 		return NULL;
 	}
-	if (s->kind == IVMM_UACCESS && in_range(va, kctl->boot.nontemporal) && (in.op == OP_STORE || in.op == OP_STORE_IMM))
+	if (s->kind == IVMM_UACCESS && in_range(va, kctl->boot.nontemporal) &&
+	    (in.op == OP_STORE || in.op == OP_STORE_IMM))
 		return NULL;
 	in.start = start;
 	in.region = s->region_len;

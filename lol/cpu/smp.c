@@ -109,7 +109,9 @@ void vcpu_dead(struct vcpu *v, struct gregs *g)
 {
 	v->nmi_blocked = true;
 	atomic_fetch_sub(&vcpus_active, 1);
-	wait_start(v, g); /* still `started` for whoever wants the guest at rest: where it stopped is of interest after a panic */
+	wait_start(
+		v,
+		g); /* still `started` for whoever wants the guest at rest: where it stopped is of interest after a panic */
 	vcpu_reset(v);
 	vcpu_start_regs(v, g);
 }

@@ -28,16 +28,21 @@ void spin_replace(void)
 	 * 17: the site of OP_YIELD, 5 bytes; 23: jmp 0
 	 * 25: mov $1, %edx; lock cmpxchg %edx, (%rdi); jne 0; ret
 	 */
-	static const uint8_t loop[] = {0xb9, LOOKS & 0xff, LOOKS >> 8, 0, 0, 0x8b, 0x07, 0x85, 0xc0, 0x74, 14,	 0xf3, 0x90,
-				       0xff, 0xc9, 0x75, 0xf4, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0x90, 0xeb, 0xe7, 0xba, 1,
-				       0,    0,	   0,	 0xf0, 0x0f, 0xb1, 0x17, 0x75, 0xdc, 0xc3};
+	static const uint8_t loop[] = {0xb9, LOOKS & 0xff, LOOKS >> 8, 0,    0,    0x8b, 0x07, 0x85, 0xc0, 0x74,
+				       14,   0xf3,         0x90,       0xff, 0xc9, 0x75, 0xf4, 0xcc, 0xcc, 0xcc,
+				       0xcc, 0xcc,         0x90,       0xeb, 0xe7, 0xba, 1,    0,    0,    0,
+				       0xf0, 0x0f,         0xb1,       0x17, 0x75, 0xdc, 0xc3};
 	static const uint8_t no[] = {0x31, 0xc0, 0xc3}; /* xor %eax, %eax; ret */
 	const struct kboot *b = &kctl->boot;
 	uint8_t *p = several_vcpus() ? place(b->spin_slow, sizeof(loop)) : NULL;
 
 	if (p) {
 		__builtin_memcpy(p, loop, sizeof(loop));
-		struct insn yield = {.op = OP_YIELD, .len = 5, .region = 5, .va = b->spin_slow[0] + 17, .start = b->spin_slow[0] + 17};
+		struct insn yield = {.op = OP_YIELD,
+				     .len = 5,
+				     .region = 5,
+				     .va = b->spin_slow[0] + 17,
+				     .start = b->spin_slow[0] + 17};
 		if (!site_add(&yield, p + 17))
 			p[17] = 0xeb, p[18] = 4;
 	}

@@ -16,7 +16,8 @@ static bool state_in_user(const struct insn *in, gva_t va)
 }
 
 /* xsave and its kin to a signal frame: components in their initial state are written too, as zeros. */
-static bool save_to_user(struct vcpu *v, gva_t va, const uint8_t *image, uint64_t mask, bool fx, gva_t *bad, uint32_t *error)
+static bool save_to_user(struct vcpu *v, gva_t va, const uint8_t *image, uint64_t mask, bool fx, gva_t *bad,
+			 uint32_t *error)
 {
 	uint8_t *whole = v->image;
 	uint32_t size = xstate_size(mask);
@@ -31,7 +32,8 @@ static bool save_to_user(struct vcpu *v, gva_t va, const uint8_t *image, uint64_
 	if (!user_read(v, va + XSTATE_HEADER, &old_bv, 8, bad, error))
 		return false;
 	bv |= old_bv & ~mask;
-	return user_write(v, va + XSTATE_HEADER, &bv, 8, bad, error) && user_write(v, va + 576, whole + 576, size - 576, bad, error);
+	return user_write(v, va + XSTATE_HEADER, &bv, 8, bad, error) &&
+	       user_write(v, va + 576, whole + 576, size - 576, bad, error);
 }
 
 /* The same to kernel memory, where Linux looks at XSTATE_BV: as xsaveopt does it. */

@@ -25,7 +25,7 @@ bool rip_in_guest(uint64_t rip)
 }
 
 static const int reg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-			       REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+			       REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 
 static void regs_in(struct gregs *g, const ucontext_t *uc)
 {
@@ -99,7 +99,8 @@ static void async_handler(int sig, siginfo_t *si, void *ucv)
 		/* Finish ivmm_sti: back at the site, with the interrupt. */
 		regs_in(&g, uc);
 		uint64_t *sp = (uint64_t *)g.r[RSP];
-		bool pushed = rip != (uint64_t)ivmm_sti_check && rip != (uint64_t)ivmm_sti_ret && rip != (uint64_t)ivmm_sti_pop - 2;
+		bool pushed = rip != (uint64_t)ivmm_sti_check && rip != (uint64_t)ivmm_sti_ret &&
+			      rip != (uint64_t)ivmm_sti_pop - 2;
 		if (pushed)
 			g.r[RCX] = *sp++;
 		g.rip = *sp++;
@@ -157,7 +158,9 @@ static bool mmio(struct vcpu *v, struct gregs *g, gpa_t gpa)
 		break;
 	case OP_LOADSX:
 		val = io_mmio_read(v, gpa, in.size);
-		val = in.size == 1 ? (uint64_t)(int8_t)val : in.size == 2 ? (uint64_t)(int16_t)val : (uint64_t)(int32_t)val;
+		val = in.size == 1   ? (uint64_t)(int8_t)val
+		      : in.size == 2 ? (uint64_t)(int16_t)val
+				     : (uint64_t)(int32_t)val;
 		reg_set(g, in.reg, in.dst_size, false, val);
 		break;
 	case OP_STORE:
@@ -237,7 +240,9 @@ static void sync_handler(int sig, siginfo_t *si, void *ucv)
 		STAT(traps_other);
 	regs_in(&g, uc);
 	if (sig == SIGSYS)
-		k_stop(KSTOP_BUG, "system call %d at %lx is not in K's sandbox: a bug of lol-k, or an attack by the guest kernel", si->si_syscall, g.rip);
+		k_stop(KSTOP_BUG,
+		       "system call %d at %lx is not in K's sandbox: a bug of lol-k, or an attack by the guest kernel",
+		       si->si_syscall, g.rip);
 	struct parked p = {.g = &g, .signal = true};
 	if (sig == SIGTRAP && debug_trap(v, &p, trapno, si->si_code)) {
 		deliver_due(v, &g);
@@ -255,8 +260,9 @@ static void sync_handler(int sig, siginfo_t *si, void *ucv)
 			regs_out(&g, uc);
 			return;
 		}
-		k_stop(KSTOP_BUG, "signal %d (trap %u, error %x, address %lx) in lol-k at %lx; last guest registers: rsp %lx rdi %lx", sig,
-		       trapno, error, cr2, g.rip, vh.save_rsp, g.r[RDI]);
+		k_stop(KSTOP_BUG,
+		       "signal %d (trap %u, error %x, address %lx) in lol-k at %lx; last guest registers: rsp %lx rdi %lx",
+		       sig, trapno, error, cr2, g.rip, vh.save_rsp, g.r[RDI]);
 	}
 	gva_t at = g.rip;
 	bool step = debug_fault_begin(v, &g);

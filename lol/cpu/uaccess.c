@@ -195,7 +195,8 @@ static void flags_add(struct gregs *g, uint64_t a, uint64_t b, unsigned size)
 static void read_modify_write(struct gregs *g, const struct insn *in, void *p)
 {
 	unsigned n = in->size;
-	uint64_t src = in->reg != NO_REG ? reg_get(g, in->reg, n, in->high8) : (uint64_t)in->imm & size_mask(n), old, new;
+	uint64_t src = in->reg != NO_REG ? reg_get(g, in->reg, n, in->high8) : (uint64_t)in->imm & size_mask(n), old,
+		 new;
 
 	if (in->op == OP_CMPXCHG) {
 		uint64_t expect = reg_get(g, RAX, n, false);
@@ -219,7 +220,7 @@ static void read_modify_write(struct gregs *g, const struct insn *in, void *p)
 			new = old - src;
 			break;
 		case OP_AND:
-			new = old & src;
+			new = old &src;
 			break;
 		case OP_OR:
 			new = old | src;
@@ -263,10 +264,14 @@ static void access_at(struct gregs *g, const struct insn *in, uint8_t *p)
 		mem_store(p, in->size, (uint64_t)in->imm);
 		break;
 	case OP_CMP:
-		flags_sub(g, mem_load(p, in->size), in->reg != NO_REG ? reg_get(g, in->reg, in->size, in->high8) : (uint64_t)in->imm, in->size);
+		flags_sub(g, mem_load(p, in->size),
+			  in->reg != NO_REG ? reg_get(g, in->reg, in->size, in->high8) : (uint64_t)in->imm, in->size);
 		break;
 	case OP_TEST:
-		flags_logic(g, mem_load(p, in->size) & (in->reg != NO_REG ? reg_get(g, in->reg, in->size, in->high8) : (uint64_t)in->imm), in->size);
+		flags_logic(g,
+			    mem_load(p, in->size) &
+				    (in->reg != NO_REG ? reg_get(g, in->reg, in->size, in->high8) : (uint64_t)in->imm),
+			    in->size);
 		break;
 	default:
 		read_modify_write(g, in, p);
@@ -282,7 +287,8 @@ static void fault(struct vcpu *v, struct gregs *g, const struct insn *in, gva_t 
 {
 	STAT(user_access_faults);
 	if (kctl->verbose > 1)
-		k_log("uaccess fault at %lx op %u va %lx err %x rcx %lx rdi %lx rsi %lx cr3 %lx", in->va, in->op, bad, error, g->r[RCX], g->r[RDI], g->r[RSI], v->cr3);
+		k_log("uaccess fault at %lx op %u va %lx err %x rcx %lx rdi %lx rsi %lx cr3 %lx", in->va, in->op, bad,
+		      error, g->r[RCX], g->r[RDI], g->r[RSI], v->cr3);
 	g->rip = in->va;
 	if (bad >= 1ull << 47)
 		inject_gp(v, g, 0, 0);
@@ -309,7 +315,8 @@ static bool string_copy(struct vcpu *v, struct gregs *g, const struct insn *in)
 		}
 		if (in->size > 1)
 			n = n >= in->size ? n & ~(uint64_t)(in->size - 1) : in->size;
-		bool ok = in->to_user ? user_write(v, user, kernel, n, &bad, &error) : user_read(v, user, kernel, n, &bad, &error);
+		bool ok = in->to_user ? user_write(v, user, kernel, n, &bad, &error)
+				      : user_read(v, user, kernel, n, &bad, &error);
 		if (!ok) {
 			fault(v, g, in, bad, error);
 			return false;

@@ -425,7 +425,8 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		if (!u->maps)
 			umap_first(v, u, g);
 		prefill(v, u);
-		if (((v->dr[7] & 0xff) || debug_watching || v->step.busy || v->watch.on || v->watch_step || u->stepping || g->rflags & (FL_TF | FL_RF)) &&
+		if (((v->dr[7] & 0xff) || debug_watching || v->step.busy || v->watch.on || v->watch_step ||
+		     u->stepping || g->rflags & (FL_TF | FL_RF)) &&
 		    prepare_watch(v, u, g, gs.user, &step)) {
 			inject(v, g, 3, VEC_DB, false, 0);
 			debug_user_event(v, false, true, 0);
@@ -434,7 +435,8 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		if (v->step.user_break || u->broken)
 			continue;
 		atomic_store_explicit(&u->s->kick, 0, memory_order_relaxed); /* published with the turn */
-		atomic_store_explicit(&v->in_user, u, memory_order_relaxed); /* for signals of this thread, and other vCPUs' kicks */
+		atomic_store_explicit(&v->in_user, u,
+				      memory_order_relaxed); /* for signals of this thread, and other vCPUs' kicks */
 		if (several_vcpus() ? !upatch_enter(u) : u->stale_copies) { /* a fill can have found one wrong */
 			atomic_store(&v->in_user, NULL);
 			upatch_wait();
@@ -464,7 +466,8 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			debug_user_event(v, false, true, 0);
 			break;
 		}
-		if (u->s->why == WHY_KICKED || u->s->why == WHY_DONE) { /* done: with a batch that failed, guest code has not run */
+		if (u->s->why == WHY_KICKED ||
+		    u->s->why == WHY_DONE) {     /* done: with a batch that failed, guest code has not run */
 			u->fs_base = v->fs_base; /* these it has loaded */
 			u->gs_base = gs.user;
 			if (step)

@@ -99,7 +99,8 @@ static uint32_t data_hits(const struct vcpu *v, const struct mem_access *a)
 	for (unsigned n = 0; n < POINTS; n++) {
 		uint64_t length = length_of(v, n), start = address_of(v, n) & ~(length - 1);
 		unsigned kind = kind_of(v, n);
-		if (enabled(v, n) && (kind == ON_ACCESS || (kind == ON_WRITE && a->write)) && a->va < start + length && start < a->va + a->size)
+		if (enabled(v, n) && (kind == ON_ACCESS || (kind == ON_WRITE && a->write)) && a->va < start + length &&
+		    start < a->va + a->size)
 			hits |= 1u << n;
 	}
 	return hits;
@@ -149,7 +150,7 @@ void watch_end(struct vcpu *v, struct gregs *g, bool stepped)
 	if (!(stepped && w->kind == STEP_LOADS_FLAGS))
 		g->rflags = (g->rflags & ~(uint64_t)FL_TF) | w->tf;
 	if (stepped && w->kind == STEP_PUSHES_FLAGS && !w->tf && (flags = user_ptr(v, g->r[RSP] + 1, true, &error)))
-		*flags &= (uint8_t)~(FL_TF >> 8);
+		*flags &= (uint8_t) ~(FL_TF >> 8);
 }
 
 bool watch_hit(struct vcpu *v)

@@ -41,6 +41,6 @@ void aio_destroy(struct aio *aio);                   /* drains */
 void aio_submit(struct aio *aio, struct aio_op *op); /* queue it */
 void aio_kick(struct aio *aio);                      /* start what is queued */
 void aio_bind(const cpu_set_t *cpus); /* where the threads run with which io_uring works for this one; a wish */
-void aio_drain(struct aio *aio); /* kick, then wait until everything is done; done() may submit more */
+void aio_drain(struct aio *aio);      /* kick, then wait until everything is done; done() may submit more */
 
 #endif

@@ -181,7 +181,7 @@ void gdb_packet_frame_hex(struct gdb_out *out, const void *bytes, size_t n)
 
 	gdb_out_put(out, "$", 1);
 	for (size_t i = 0, total = 2 * n; i < total;) {
-#define DIGIT(i) (p[(i) / 2] >> ((i) & 1 ? 0 : 4) & 15)
+#define DIGIT(i) (p[(i) / 2] >> ((i)&1 ? 0 : 4) & 15)
 		uint8_t digit = DIGIT(i);
 		size_t more = 0; /* of the same */
 		while (more < RUN_MAX && i + 1 + more < total && DIGIT(i + 1 + more) == digit)

@@ -14,7 +14,7 @@ struct gdb_server;
 /* After the machine's memory, before K starts; nothing without --gdb. 0 or a negative errno with *err filled. */
 int gdb_create(struct machine *m, struct lol_error *err);
 void gdb_destroy(struct machine *m, unsigned status); /* the client is told that the VM is gone */
-void gdb_panicked(struct machine *m);                 /* it is held for gdb: a client that waits is told, at the vCPU that panicked */
-void gdb_doorbell(struct machine *m);                 /* a vCPU may rest on its own account */
+void gdb_panicked(struct machine *m); /* it is held for gdb: a client that waits is told, at the vCPU that panicked */
+void gdb_doorbell(struct machine *m); /* a vCPU may rest on its own account */
 
 #endif

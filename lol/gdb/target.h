@@ -28,7 +28,7 @@ struct gdb_target {
 	int (*insert)(void *ctx, unsigned cpu, enum gdb_point kind, uint64_t addr, unsigned size, const uint8_t *agent,
 		      size_t n, const char **why);
 	int (*remove)(void *ctx, unsigned cpu, enum gdb_point kind, uint64_t addr, unsigned size);
-	void (*stop)(void *ctx);                       /* gdb_session_stopped() will be called */
+	void (*stop)(void *ctx); /* gdb_session_stopped() will be called */
 	void (*go)(void *ctx, const enum gdb_go *how, const struct gdb_range *range); /* ncpus entries each */
 	void (*monitor)(void *ctx, unsigned cpu, char *line, struct gdb_out *out);
 	const char *(*describe)(void *ctx, unsigned cpu); /* a few words about a vCPU */

@@ -17,7 +17,10 @@
 
 K_ALLOW(munmap);
 K_ALLOW(mmap, SCMP_A3(SCMP_CMP_EQ, MAP_SHARED | MAP_FIXED), SCMP_A4(SCMP_CMP_EQ, FD_RAM));
-K_ALLOW_EACH(i, i < RAM_PMEM_MAX, mmap, SCMP_A3(SCMP_CMP_EQ, MAP_SHARED | MAP_FIXED), SCMP_A4(SCMP_CMP_EQ, FD_PMEM + i));
+/* clang-format off: the list is gathered line by line */
+K_ALLOW_EACH(i, i < RAM_PMEM_MAX, mmap, SCMP_A3(SCMP_CMP_EQ, MAP_SHARED | MAP_FIXED),
+	     SCMP_A4(SCMP_CMP_EQ, FD_PMEM + i));
+/* clang-format on */
 
 /* Ranges that are filled on demand; a full flush drops each with one munmap. */
 static const struct {
@@ -46,8 +49,8 @@ static void *map_ram(gva_t va, uint64_t len, gpa_t gpa, int prot)
 	if (off == UINT64_MAX)
 		return NULL;
 	int file = ram_file(&ram, &off);
-	long r = sys6(SYS_mmap, (long)va, (long)len, prot & (file >= 0 && ram.pmem[file].ro ? ~PROT_WRITE : ~0), MAP_SHARED | MAP_FIXED,
-		      file < 0 ? FD_RAM : FD_PMEM + file, (long)off);
+	long r = sys6(SYS_mmap, (long)va, (long)len, prot & (file >= 0 && ram.pmem[file].ro ? ~PROT_WRITE : ~0),
+		      MAP_SHARED | MAP_FIXED, file < 0 ? FD_RAM : FD_PMEM + file, (long)off);
 	return r < 0 && r > -4096 ? NULL : (void *)va;
 }
 
@@ -62,7 +65,8 @@ void kmap_init(void)
 	gva_t start = ALIGN_DOWN(b->text_start, PAGE_SIZE), end = ALIGN_UP(b->image_end, PAGE_SIZE);
 
 	if (!map_ram(K_DIRECT_MAP, ram.low, 0, PROT_READ | PROT_WRITE) ||
-	    (ram.size > ram.low && !map_ram(K_DIRECT_MAP + RAM_HIGH_BASE, ram.size - ram.low, RAM_HIGH_BASE, PROT_READ | PROT_WRITE)))
+	    (ram.size > ram.low &&
+	     !map_ram(K_DIRECT_MAP + RAM_HIGH_BASE, ram.size - ram.low, RAM_HIGH_BASE, PROT_READ | PROT_WRITE)))
 		k_stop(KSTOP_START, "cannot map guest RAM; is there enough address space (ulimit -v)?");
 	for (unsigned i = 0; i < ram.npmem; i++)
 		if (!kmap_pmem(K_DIRECT_MAP + ram.pmem[i].gpa, i))

@@ -19,7 +19,8 @@ static uint8_t *credit; /* by page of RAM */
 
 void uhot_init(void)
 {
-	credit = mmap(NULL, ram_span(&ram) / PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	credit = mmap(NULL, ram_span(&ram) / PAGE_SIZE, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (credit == MAP_FAILED)
 		k_stop(KSTOP_START, "cannot reserve memory for the shadow tables");
 }

@@ -47,7 +47,7 @@ static void set_entry(struct vcpu *v, struct uproc *u, uint64_t *sh, uint64_t ne
 	uint64_t old = *sh;
 
 	*sh = new;
-	if (old & SH_COPY && !(new & SH_COPY))
+	if (old & SH_COPY && !(new &SH_COPY))
 		upatch_unmapped(u, (unsigned)(old >> SH_COPY_SHIFT));
 	if (new &SH_W)
 		upatch_writer(v, new &PTE_ADDR, 1);
@@ -140,7 +140,8 @@ void umap_drop(struct vcpu *v, struct uproc *u)
 		free_nodes(v, u, u->top[i], 30);
 		u->top[i] = NULL;
 	}
-	u->queued = 0;
+	u->queued = 0; /* and so what the batch would have mapped */
+	u->window_queued = false;
 	u->ninval = 0;
 	u->resync = false;
 	if (u->maps)
@@ -170,9 +171,9 @@ static bool joins(_Atomic uint64_t *pte, const uint64_t *shadow, uint64_t want, 
 /* The low window, once for each process. */
 static void map_window(struct vcpu *v, struct uproc *u)
 {
-	if (u->window)
+	if (u->window || u->window_queued)
 		return;
-	u->window = true;
+	u->window_queued = true;
 	queue_mmap(v, u, UPATCH_BASE, PATCH_TABLE_SIZE, SH_R, ram.size);
 	queue_mmap(v, u, utramp_address(0), UTRAMP_WINDOW, SH_R | SH_X, upatch_window_offset(u));
 }
@@ -245,9 +246,11 @@ static bool map_run(struct vcpu *v, struct uproc *u, uint64_t *sh, gva_t va, con
 		/* Neighbours join when a walk of theirs would give the same rights: compare the leaves, the upper levels are shared. */
 		uint64_t mask = PTE_P | PTE_U | PTE_W | PTE_NX | PTE_A | (flags & SH_W ? PTE_D : 0);
 		uint64_t want = atomic_load_explicit(w->pte, memory_order_relaxed) & mask;
-		while (first > 0 && joins(w->pte - (i - first) - 1, &sh[first - 1], want, mask, gpa - (i - first + 1) * PAGE_SIZE))
+		while (first > 0 &&
+		       joins(w->pte - (i - first) - 1, &sh[first - 1], want, mask, gpa - (i - first + 1) * PAGE_SIZE))
 			first--;
-		while (last < 511 && joins(w->pte + (last - i) + 1, &sh[last + 1], want, mask, gpa + (last - i + 1) * PAGE_SIZE))
+		while (last < 511 &&
+		       joins(w->pte + (last - i) + 1, &sh[last + 1], want, mask, gpa + (last - i + 1) * PAGE_SIZE))
 			last++;
 	}
 	gpa_t first_gpa = gpa - (uint64_t)(i - first) * PAGE_SIZE;
@@ -476,7 +479,8 @@ static void invalidate_page(struct vcpu *v, struct uproc *u, struct stretch *s, 
 	uint64_t *block = shadow_block(u, va, false);
 	for (unsigned i = 0; i < 512; i++)
 		if (block[i])
-			compare(v, u, s, (va & ~(BLOCK - 1)) + i * PAGE_SIZE, &block[i], current(u, (va & ~(BLOCK - 1)) + i * PAGE_SIZE));
+			compare(v, u, s, (va & ~(BLOCK - 1)) + i * PAGE_SIZE, &block[i],
+				current(u, (va & ~(BLOCK - 1)) + i * PAGE_SIZE));
 }
 
 void umap_sync(struct vcpu *v, struct uproc *u)

@@ -88,7 +88,7 @@ static struct copy {
 	uint16_t holders; /* U's for which where[] is set */
 	uint16_t next;    /* of the free ones, or NONE */
 } copy[COPIES];
-static unsigned ncopies;             /* that were ever used */
+static unsigned ncopies;            /* that were ever used */
 static uint16_t free_copies = NONE; /* the first */
 
 /* The area behind guest RAM in its memfd: table, copies, windows of trampolines; and the originals, which only K has. */
@@ -517,7 +517,8 @@ static bool add_site(struct vcpu *v, struct uproc *u, gva_t va, bool *written)
 	if (nsites > UTRAMPS - SITES_SPARE)
 		make_room(v);
 	struct copy *c = current_copy(v, w.gpa);
-	if (c && copy_bytes(c)[off] != page[off]) /* done before; this U had the page mapped then, or has it elsewhere too */
+	if (c &&
+	    copy_bytes(c)[off] != page[off]) /* done before; this U had the page mapped then, or has it elsewhere too */
 		return where[u->slot][c - copy] <= GONE;
 	vector_registers_save();
 	unsigned n;
@@ -564,7 +565,8 @@ void upatch_site(struct vcpu *v, struct uproc *u, gva_t va)
 
 gva_t upatch_return(struct uproc *u, uint64_t id)
 {
-	if (id >= UTRAMPS || !__atomic_load_n(&site[id].used, __ATOMIC_ACQUIRE) || where[u->slot][site[id].copy] <= GONE)
+	if (id >= UTRAMPS || !__atomic_load_n(&site[id].used, __ATOMIC_ACQUIRE) ||
+	    where[u->slot][site[id].copy] <= GONE)
 		return 0;
 	return where[u->slot][site[id].copy] + site[id].off + (site[id].form == USITE_AFTER ? 2 : 7);
 }

@@ -15,10 +15,10 @@ void upatch_site(struct vcpu *v, struct uproc *u, gva_t va);
  * none (any more), or u has it at another address.
  */
 int upatch_copy(struct vcpu *v, struct uproc *u, gva_t va, gpa_t gpa);
-uint64_t upatch_copy_offset(unsigned number);             /* in the memfd of RAM */
-uint64_t upatch_window_offset(const struct uproc *u);     /* likewise, of its trampolines */
-void upatch_unmapped(struct uproc *u, unsigned number);   /* u is about to be told to unmap the copy */
-void upatch_let_go(struct uproc *u);                      /* u has unmapped all that it was told to, or it has ended */
+uint64_t upatch_copy_offset(unsigned number);           /* in the memfd of RAM */
+uint64_t upatch_window_offset(const struct uproc *u);   /* likewise, of its trampolines */
+void upatch_unmapped(struct uproc *u, unsigned number); /* u is about to be told to unmap the copy */
+void upatch_let_go(struct uproc *u);                    /* u has unmapped all that it was told to, or it has ended */
 
 /* Guest text may have been changed behind the back of all: let go of copies that are no longer right. */
 void upatch_check(struct vcpu *v);

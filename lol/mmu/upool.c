@@ -25,8 +25,8 @@ K_ALLOW(recvmsg, SCMP_A0(SCMP_CMP_EQ, FD_ZYGOTE));
 static struct uproc pool[MAX_U];
 static unsigned pool_used[MAX_VCPUS], quota; /* vCPU n has the slots from n * quota on */
 static uint64_t clock_now[MAX_VCPUS];
-#define SYNC_US 20000 /* a look at all that 128 U's have mapped takes 1 ms */
-#define START_TRIES 400 /* 5 ms each */
+#define SYNC_US 20000            /* a look at all that 128 U's have mapped takes 1 ms */
+#define START_TRIES 400          /* 5 ms each */
 static struct klock zygote_lock; /* a question and its answer */
 static uint8_t *slices;          /* the ushare memfd */
 
@@ -104,7 +104,8 @@ static bool ask_zygote(struct uproc *u)
 		n = sys3(SYS_recvmsg, FD_ZYGOTE, &mh, MSG_CMSG_CLOEXEC);
 	while (n == -EINTR);
 	struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
-	if (n != sizeof(m) || m.what != ZYG_U || m.err || !cm || cm->cmsg_type != SCM_RIGHTS || cm->cmsg_len != CMSG_LEN(3 * sizeof(int)))
+	if (n != sizeof(m) || m.what != ZYG_U || m.err || !cm || cm->cmsg_type != SCM_RIGHTS ||
+	    cm->cmsg_len != CMSG_LEN(3 * sizeof(int)))
 		return false;
 	u->pid = m.status;
 	u->pidfd = ((int *)CMSG_DATA(cm))[0];
@@ -149,7 +150,7 @@ static void bury(struct vcpu *v, struct uproc *u)
 	u->maps = 0;
 	umap_drop(v, u);
 	upatch_let_go(u);
-	u->window = false;
+	u->window = u->window_queued = false;
 	sys3(SYS_close, u->pidfd, 0, 0);
 	sys3(SYS_close, u->pipe, 0, 0);
 	sys3(SYS_close, u->tokens, 0, 0);

@@ -15,7 +15,7 @@
 #define SH_R 1ull
 #define SH_W 2ull
 #define SH_X 4ull
-#define SH_HUGE 8ull /* from a leaf of 2 MiB or more: one invlpg forgets all of it */
+#define SH_HUGE 8ull  /* from a leaf of 2 MiB or more: one invlpg forgets all of it */
 #define SH_COPY 16ull /* a copy with rewritten sites is mapped instead (upatch.c) */
 #define SH_PROT (SH_R | SH_W | SH_X)
 #define SH_COPY_SHIFT 52 /* which one */
@@ -29,34 +29,35 @@ struct shnode {
 
 #define INVAL_MAX 33 /* Linux flushes whole address spaces above this many pages */
 struct uproc {
-	gpa_t root;       /* CR3 without PCID; 0: not bound */
-	unsigned slot;    /* slice of the ushare memfd */
+	gpa_t root;    /* CR3 without PCID; 0: not bound */
+	unsigned slot; /* slice of the ushare memfd */
 	unsigned vcpu;
 	int pid, pidfd;
 	struct ushare *s;
 	struct ubatch_op batch[USHARE_BATCH_MAX];
-	unsigned queued;  /* operations in the batch */
-	bool broken;      /* the host has refused one: what it has mapped is not what the record says */
-	int pipe;         /* through which it goes */
-	int tokens;       /* eventfd: a token for UCMD_PARK */
+	unsigned queued;    /* operations in the batch */
+	bool broken;        /* the host has refused one: what it has mapped is not what the record says */
+	int pipe;           /* through which it goes */
+	int tokens;         /* eventfd: a token for UCMD_PARK */
 	uint64_t token[32]; /* random, one for each batch and each UCMD_PARK; those from ntokens on are used up */
 	unsigned ntokens;
 	uint32_t secret[8];
-	uint16_t seg[4];  /* ds es fs gs that its thread has */
+	uint16_t seg[4];           /* ds es fs gs that its thread has */
 	uint64_t fs_base, gs_base; /* likewise */
 	bool alive;
-	bool loose;       /* guest code has run and could still run, with what is mapped: see user_park() */
-	bool fpu_saved;   /* its vector registers are what its slice's XSAVE area has: no guest code has run since */
-	bool handing_off; /* has been told to ring another's bell, may not have done so yet */
-	bool stepping;    /* guest code single-steps: no rewritten copies */
-	bool stale_copies; /* a copy that it maps is no longer the page's content */
-	bool copies_gone; /* there are copies that it has been told to unmap */
-	bool window;      /* table and trampolines are mapped: for good, they stay when all else goes */
-	bool resync;      /* compare everything with the tables before guest code runs */
+	bool loose;         /* guest code has run and could still run, with what is mapped: see user_park() */
+	bool fpu_saved;     /* its vector registers are what its slice's XSAVE area has: no guest code has run since */
+	bool handing_off;   /* has been told to ring another's bell, may not have done so yet */
+	bool stepping;      /* guest code single-steps: no rewritten copies */
+	bool stale_copies;  /* a copy that it maps is no longer the page's content */
+	bool copies_gone;   /* there are copies that it has been told to unmap */
+	bool window;        /* table and trampolines are mapped: for good, they stay when all else goes */
+	bool window_queued; /* ... or will be when the batch has been run */
+	bool resync;        /* compare everything with the tables before guest code runs */
 	unsigned ninval;
 	gva_t inval[INVAL_MAX];
-	uint64_t maps;    /* upper bound of the host mappings */
-	uint64_t used;    /* clock of the last run, for eviction */
+	uint64_t maps;           /* upper bound of the host mappings */
+	uint64_t used;           /* clock of the last run, for eviction */
 	struct shnode *top[128]; /* 512 GiB each */
 };
 
@@ -66,14 +67,16 @@ struct uproc {
 /* Make the translation of va real. 0: done; otherwise the error code for the guest's #PF. */
 #define UFILL_RETRY 0x80000000u
 uint32_t umap_fill(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access);
-uint32_t umap_fill_fresh(struct vcpu *v, struct uproc *u, gva_t va, uint32_t access); /* the guest has just made it present */
+uint32_t umap_fill_fresh(struct vcpu *v, struct uproc *u, gva_t va,
+			 uint32_t access); /* the guest has just made it present */
 /* A U that has nothing mapped yet: what its first instruction needs. */
 void umap_first(struct vcpu *v, struct uproc *u, const struct gregs *g);
 void umap_sync(struct vcpu *v, struct uproc *u); /* apply what flushes asked for */
 void umap_drop(struct vcpu *v, struct uproc *u); /* forget and unmap everything */
 void umap_forget_page(struct vcpu *v, struct uproc *u, gva_t va);
 void umap_forget_copies(struct vcpu *v, struct uproc *u);
-bool umap_has_copy(struct uproc *u, gva_t va, unsigned *number); /* is a copy with rewritten sites mapped at va, and which? */
+bool umap_has_copy(struct uproc *u, gva_t va,
+		   unsigned *number);              /* is a copy with rewritten sites mapped at va, and which? */
 void umap_window(struct vcpu *v, struct uproc *u); /* map the low window, once */
 
 /* uhot.c */

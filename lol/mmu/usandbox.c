@@ -25,11 +25,26 @@ struct condition {
 	uint64_t value, count;
 };
 
-#define LOW(arg, value) {C_LOW, arg, (uint32_t)(value), 0}   /* the lower half, all that the host takes of this argument */
-#define HIGH(arg, value) {C_HIGH, arg, (uint32_t)(value), 0} /* the upper half */
-#define IS(arg, value) {C_IS, arg, value, 0}
-#define IN_PAGE(arg, page) {C_IN_PAGE, arg, page, 0}
-#define RANGE(arg, first, count) {C_RANGE, arg, first, count} /* the lower half, one of count numbers */
+#define LOW(arg, value) \
+	{ \
+		C_LOW, arg, (uint32_t)(value), 0 \
+	} /* the lower half, all that the host takes of this argument */
+#define HIGH(arg, value) \
+	{ \
+		C_HIGH, arg, (uint32_t)(value), 0 \
+	} /* the upper half */
+#define IS(arg, value) \
+	{ \
+		C_IS, arg, value, 0 \
+	}
+#define IN_PAGE(arg, page) \
+	{ \
+		C_IN_PAGE, arg, page, 0 \
+	}
+#define RANGE(arg, first, count) \
+	{ \
+		C_RANGE, arg, first, count \
+	} /* the lower half, one of count numbers */
 
 struct rule {
 	uint64_t place; /* behind the syscall instruction */

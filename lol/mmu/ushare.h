@@ -10,18 +10,18 @@
 #ifndef LOL_USHARE_H
 #define LOL_USHARE_H
 
-#define USTUB_BASE 0x600000000000   /* the stub's code, the same page(s) in every U */
-#define USHARE_BASE 0x600000100000  /* the U's slice */
+#define USTUB_BASE 0x600000000000  /* the stub's code, the same page(s) in every U */
+#define USHARE_BASE 0x600000100000 /* the U's slice */
 #define USHARE_SIZE 0x10000
-#define USHARE_BATCH 0x1000         /* offset: operations, USHARE_BATCH_MAX of 64 bytes */
+#define USHARE_BATCH 0x1000 /* offset: operations, USHARE_BATCH_MAX of 64 bytes */
 #define USHARE_BATCH_MAX 64
-#define USHARE_XAREA 0x2000         /* offset: XSAVE area, 64-byte aligned, 4 KiB */
-#define USHARE_STACK_TOP 0x4000     /* offset: the stub's own small stack grows down from here */
-#define USHARE_ALTSTACK 0x4000      /* offset */
+#define USHARE_XAREA 0x2000     /* offset: XSAVE area, 64-byte aligned, 4 KiB */
+#define USHARE_STACK_TOP 0x4000 /* offset: the stub's own small stack grows down from here */
+#define USHARE_ALTSTACK 0x4000  /* offset */
 #define USHARE_ALTSTACK_SIZE 0xc000
-#define UBATCH_SKIP 0xfffffffd      /* nothing */
-#define UBATCH_DONE 0xfffffffe      /* the end: arg 0 is K's token, which goes into batch_done */
-#define UBATCH_TOUCH 0xffffffff     /* as an operation's nr: read a byte in every 64 KiB of [arg 0, arg 1) */
+#define UBATCH_SKIP 0xfffffffd  /* nothing */
+#define UBATCH_DONE 0xfffffffe  /* the end: arg 0 is K's token, which goes into batch_done */
+#define UBATCH_TOUCH 0xffffffff /* as an operation's nr: read a byte in every 64 KiB of [arg 0, arg 1) */
 #define MAX_U 256
 /*
  * One page of bells behind the slices, mapped by every U: the futex words that U's sleep on. Any guest program can
@@ -43,7 +43,7 @@
 #define UPATCH_BASE 0x60000
 #define UPATCH_WINDOW 0x58000
 #define PATCH_TABLE_SIZE 0x8000
-#define USHARE_LOW 0x5f000 /* the slice's first page once more, where trampolines reach it */
+#define USHARE_LOW 0x5f000             /* the slice's first page once more, where trampolines reach it */
 #define USTUB_SYSCALL (USTUB_BASE + 8) /* entry of the stub from trampolines */
 
 /* turn */
@@ -51,7 +51,7 @@
 #define TURN_U 1
 
 /* why (U to K): the host signal, or */
-#define WHY_DONE 0     /* commands done, guest code did not run */
+#define WHY_DONE 0      /* commands done, guest code did not run */
 #define WHY_SYSCALL 100 /* a system call from a trampoline, no signal */
 #define WHY_KICKED 101  /* a kick came before guest code was entered: its registers are as K gave them */
 
@@ -140,22 +140,23 @@ struct ushare {
 	uint32_t cmd;              /* [K] */
 	_Atomic uint32_t kick;     /* [K] do not enter guest code: K has an interrupt for it */
 	uint64_t rax;              /* [K] UCMD_FAST: the result of the system call */
-	uint64_t rip, efl;         /* [U] WHY_SYSCALL: number of the site, flags; [K] UCMD_FAST: where to go on, flags */
-	uint64_t back;             /* [K] where the trampoline that U is resumed in leads to */
-	uint64_t rcx;              /* [K] UCMD_FAST: rip as the guest knows it */
-	uint64_t regs[UR_COUNT];   /* [U] at an event, [K] at a resume; rax, rcx, r11, rip and flags not in the fast forms */
-	uint16_t seg[4];           /* [U] at an event, [K] for UCMD_SEGS: ds es fs gs */
-	uint32_t sys_arch;         /* [U] AUDIT_ARCH of a trapped system call */
-	_Atomic uint32_t dead;     /* [zygote] the process has ended */
-	uint32_t slot;             /* [K] number of the bell */
-	uint32_t next;             /* [K] UCMD_HANDOFF: whose bell to ring */
-	uint64_t batch_done;       /* [U] the token of the batch that has been run */
-	int32_t batch_err;         /* [U] first failed one's errno, negative, or 0 */
-	uint32_t spin;             /* [K] iterations to spin before sleeping */
-	uint64_t xmask;            /* [K] features for XSAVE/XRSTOR */
-	uint64_t fsbase, gsbase;   /* [K] and [U] */
-	uint64_t call_addr;        /* [U] what the host says about a trapped system call's place */
-	uint64_t token;            /* [U] the last one that it has read, see UCMD_PARK */
+	uint64_t rip, efl; /* [U] WHY_SYSCALL: number of the site, flags; [K] UCMD_FAST: where to go on, flags */
+	uint64_t back;     /* [K] where the trampoline that U is resumed in leads to */
+	uint64_t rcx;      /* [K] UCMD_FAST: rip as the guest knows it */
+	uint64_t regs
+		[UR_COUNT]; /* [U] at an event, [K] at a resume; rax, rcx, r11, rip and flags not in the fast forms */
+	uint16_t seg[4];    /* [U] at an event, [K] for UCMD_SEGS: ds es fs gs */
+	uint32_t sys_arch;  /* [U] AUDIT_ARCH of a trapped system call */
+	_Atomic uint32_t dead;   /* [zygote] the process has ended */
+	uint32_t slot;           /* [K] number of the bell */
+	uint32_t next;           /* [K] UCMD_HANDOFF: whose bell to ring */
+	uint64_t batch_done;     /* [U] the token of the batch that has been run */
+	int32_t batch_err;       /* [U] first failed one's errno, negative, or 0 */
+	uint32_t spin;           /* [K] iterations to spin before sleeping */
+	uint64_t xmask;          /* [K] features for XSAVE/XRSTOR */
+	uint64_t fsbase, gsbase; /* [K] and [U] */
+	uint64_t call_addr;      /* [U] what the host says about a trapped system call's place */
+	uint64_t token;          /* [U] the last one that it has read, see UCMD_PARK */
 };
 
 struct ubatch_op {
@@ -185,7 +186,18 @@ _Static_assert(offsetof(struct ushare, token) == US_TOKEN, "layout");
 _Static_assert(MAX_U * 4 <= 4096, "one page of bells");
 
 /* Addresses in the stub, for the zygote: see stub.S. */
-enum { STUB_HANDLER, STUB_RESTORER, STUB_START, STUB_SYS_BATCH, STUB_SYS_WAIT, STUB_SYS_WAKE, STUB_SYS_RING, STUB_SYS_YIELD, STUB_SYS_READ, STUB_SYS_TOKEN };
+enum {
+	STUB_HANDLER,
+	STUB_RESTORER,
+	STUB_START,
+	STUB_SYS_BATCH,
+	STUB_SYS_WAIT,
+	STUB_SYS_WAKE,
+	STUB_SYS_RING,
+	STUB_SYS_YIELD,
+	STUB_SYS_READ,
+	STUB_SYS_TOKEN
+};
 extern const uint64_t stub_table[];
 
 /* A request to the zygote over FD_ZYGOTE (K to zygote), answered by one byte 0 and a pidfd. */

@@ -31,8 +31,8 @@
 #include "mmu/usandbox.h"
 #include "mmu/zygote.h"
 
-static uint8_t *ushare;        /* all slices */
-static pid_t u_pid[MAX_U];     /* 0: free */
+static uint8_t *ushare;    /* all slices */
+static pid_t u_pid[MAX_U]; /* 0: free */
 static pid_t k_pid;
 
 /* Tell the monitor in one message what happened; pidfd >= 0 goes along. */
@@ -87,15 +87,18 @@ static void become_u(const struct u_request *r, pid_t zygote_pid, int batch_pipe
 		_exit(1);
 	void *slice = mmap((void *)USHARE_BASE, USHARE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, FD_USHARE,
 			   (off_t)r->slot * USHARE_SIZE);
-	void *bells = mmap((void *)UBELLS_BASE, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, FD_USHARE, UBELLS_OFFSET);
-	void *low = mmap((void *)USHARE_LOW, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, FD_USHARE, (off_t)r->slot * USHARE_SIZE);
+	void *bells = mmap((void *)UBELLS_BASE, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, FD_USHARE,
+			   UBELLS_OFFSET);
+	void *low = mmap((void *)USHARE_LOW, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, FD_USHARE,
+			 (off_t)r->slot * USHARE_SIZE);
 	if (slice == MAP_FAILED || bells == MAP_FAILED || low == MAP_FAILED)
 		_exit(2);
 	stack_t ss = {.ss_sp = (void *)(USHARE_BASE + USHARE_ALTSTACK), .ss_size = USHARE_ALTSTACK_SIZE};
 	if (sigaltstack(&ss, NULL) < 0)
 		_exit(3);
 	for (unsigned i = 0; i < ARRAY_LEN(signals); i++) {
-		struct ksigaction sa = {stub_table[STUB_HANDLER], SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTORER_, stub_table[STUB_RESTORER], 0};
+		struct ksigaction sa = {stub_table[STUB_HANDLER], SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTORER_,
+					stub_table[STUB_RESTORER], 0};
 		if (syscall(SYS_rt_sigaction, signals[i], &sa, NULL, 8) < 0)
 			_exit(4);
 	}

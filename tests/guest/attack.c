@@ -17,7 +17,7 @@
 #define SLICE 0x600000100000ul
 #define BATCH (SLICE + 0x1000)
 #define XAREA (SLICE + 0x2000)
-#define WINDOW 0x60000ul     /* a table of addresses, then trampolines */
+#define WINDOW 0x60000ul /* a table of addresses, then trampolines */
 #define TRAMPOLINES 0x68000ul
 #define WINDOW_SIZE 0x48000ul
 #define SLICE_SIZE 0x10000ul
@@ -139,9 +139,33 @@ static const struct regs patterns[] = {
 	/* mmap(TARGET, 4096, rwx, shared | fixed, the descriptor of guest RAM, 0) */
 	{.rax = SYS_mmap, .rdi = TARGET, .rsi = 4096, .rdx = 7, .r10 = MAP_SHARED | MAP_FIXED, .r8 = 3, .flags = 0x202},
 	/* the same as an operation in memory, with registers that point at it, and DF, TF, AC */
-	{.rax = SYS_mmap, .rdi = TARGET, .rsi = 4096, .rdx = 7, .r10 = MAP_SHARED | MAP_FIXED, .r8 = 3, .rbx = BATCH, .rsp = XAREA, .flags = 0x602},
-	{.rax = SYS_mmap, .rdi = TARGET, .rsi = 4096, .rdx = 7, .r10 = MAP_SHARED | MAP_FIXED, .r8 = 3, .rbx = BATCH, .flags = 0x302},
-	{.rax = ~0ul, .rdi = ~0ul, .rsi = ~0ul, .rdx = ~0ul, .r10 = ~0ul, .r8 = ~0ul, .r9 = ~0ul, .rbx = ~0ul, .rcx = ~0ul, .flags = 0x40202},
+	{.rax = SYS_mmap,
+	 .rdi = TARGET,
+	 .rsi = 4096,
+	 .rdx = 7,
+	 .r10 = MAP_SHARED | MAP_FIXED,
+	 .r8 = 3,
+	 .rbx = BATCH,
+	 .rsp = XAREA,
+	 .flags = 0x602},
+	{.rax = SYS_mmap,
+	 .rdi = TARGET,
+	 .rsi = 4096,
+	 .rdx = 7,
+	 .r10 = MAP_SHARED | MAP_FIXED,
+	 .r8 = 3,
+	 .rbx = BATCH,
+	 .flags = 0x302},
+	{.rax = ~0ul,
+	 .rdi = ~0ul,
+	 .rsi = ~0ul,
+	 .rdx = ~0ul,
+	 .r10 = ~0ul,
+	 .r8 = ~0ul,
+	 .r9 = ~0ul,
+	 .rbx = ~0ul,
+	 .rcx = ~0ul,
+	 .flags = 0x40202},
 	/* open("/etc/passwd") of the host */
 	{.rax = SYS_open, .rdi = 0, .rcx = 100, .flags = 0x202},
 };
@@ -187,7 +211,8 @@ TEST_LIMIT(jump_into_the_window, 120)
 	CHECK(readable(WINDOW) && readable(TRAMPOLINES));
 	unsigned breaches = 0;
 	for (unsigned i = 0; i < 60; i++)
-		breaches += try_jump(WINDOW + (i < 30 ? 0x8000 + i * 3 : (i * 2654435761ul) % WINDOW_SIZE), &patterns[i % ARRAY_LEN(patterns)]);
+		breaches += try_jump(WINDOW + (i < 30 ? 0x8000 + i * 3 : (i * 2654435761ul) % WINDOW_SIZE),
+				     &patterns[i % ARRAY_LEN(patterns)]);
 	CHECK(breaches == 0);
 }
 
@@ -201,8 +226,8 @@ static bool in_the_window(uint32_t number)
 	const unsigned char *p = (void *)TRAMPOLINES;
 
 	for (unsigned long i = 0; i < WINDOW + WINDOW_SIZE - TRAMPOLINES - 4; i++)
-		if (p[i] == (unsigned char)number && p[i + 1] == (unsigned char)(number >> 8) && p[i + 2] == (unsigned char)(number >> 16) &&
-		    p[i + 3] == (unsigned char)(number >> 24))
+		if (p[i] == (unsigned char)number && p[i + 1] == (unsigned char)(number >> 8) &&
+		    p[i + 2] == (unsigned char)(number >> 16) && p[i + 3] == (unsigned char)(number >> 24))
 			return true;
 	return false;
 }
@@ -210,12 +235,14 @@ static bool in_the_window(uint32_t number)
 static void call_with_number_behind(uint32_t number)
 {
 	unsigned char *code = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	unsigned char text[] = {0xb8, SYS_getppid, 0, 0, 0, 0x0f, 0x05, 0x41, 0xb8, 0, 0, 0, 0, 0xc3}; /* mov, syscall, mov to r8d, ret */
+	unsigned char text[] = {0xb8, SYS_getppid, 0, 0, 0, 0x0f, 0x05,
+				0x41, 0xb8,        0, 0, 0, 0,    0xc3}; /* mov, syscall, mov to r8d, ret */
 
 	memcpy(text + 9, &number, 4);
 	memcpy(code, text, sizeof(text));
 	mprotect(code, PAGE, PROT_READ | PROT_EXEC);
-	for (unsigned i = 0; i < 10; i++) { /* where the page was another's a moment ago, it is rewritten some time later */
+	for (unsigned i = 0; i < 10;
+	     i++) { /* where the page was another's a moment ago, it is rewritten some time later */
 		((void (*)(void))code)();
 		usleep(5000);
 	}
@@ -311,20 +338,20 @@ TEST_LIMIT(pretend_to_wait_and_look, 120)
 			volatile uint64_t *batch = (void *)BATCH;
 			uint32_t zero = 0;
 			alarm(2);
-			regs[20] = 14;                                  /* trap number: page fault */
-			regs[19] = 6;                                   /* a write by user code */
+			regs[20] = 14;                                   /* trap number: page fault */
+			regs[19] = 6;                                    /* a write by user code */
 			regs[22] = (uint64_t)(fresh + round * 8 * PAGE); /* at */
-			regs[16] = (uint64_t)&&on;                      /* rip */
+			regs[16] = (uint64_t) && on;                     /* rip */
 			regs[17] = 0x202;
 			regs[15] = (uint64_t)__builtin_frame_address(0);
-			word[3] = SIGSEGV; /* why */
+			word[3] = SIGSEGV;                                                  /* why */
 			asm volatile("xchg %0, %1" : "+r"(zero), "+m"(*word) : : "memory"); /* turn: K's */
 			for (unsigned long i = 0; i < 30000000; i++)
 				for (unsigned k = 0; k < 16; k++)
 					if (batch[8 * k + 4] >> 32 || batch[8 * k + 3] >> 36)
 						_exit(98);
 			_exit(0);
-		on:
+on:
 			_exit(0);
 		}
 		int status;
@@ -357,11 +384,11 @@ static void *read_on_while_idle(void *arg)
 	regs[13] = SYS_nanosleep;
 	regs[8] = (uint64_t)&ten;
 	regs[9] = 0;
-	regs[16] = (uint64_t)&&on;
+	regs[16] = (uint64_t) && on;
 	regs[17] = 0x202;
 	regs[15] = (uint64_t)__builtin_frame_address(0);
-	word[64] = 0xc000003e; /* AUDIT_ARCH_X86_64 */
-	word[3] = SIGSYS;      /* why */
+	word[64] = 0xc000003e;                                              /* AUDIT_ARCH_X86_64 */
+	word[3] = SIGSYS;                                                   /* why */
 	asm volatile("xchg %0, %1" : "+r"(zero), "+m"(*word) : : "memory"); /* turn: K's */
 	for (;;) {
 		bool unmapped = seen[1];
@@ -488,7 +515,10 @@ TEST(other_doors)
 			signal(SIGSEGV, SIG_DFL);
 			signal(SIGILL, SIG_DFL);
 			if (i == 0) /* open() of the second table */
-				asm volatile("int $0x80" : "=a"(ret) : "a"(5), "b"(0), "c"(0), "d"(0) : "memory", "r8", "r9", "r10", "r11");
+				asm volatile("int $0x80"
+					     : "=a"(ret)
+					     : "a"(5), "b"(0), "c"(0), "d"(0)
+					     : "memory", "r8", "r9", "r10", "r11");
 			else if (i == 1)
 				asm volatile("mov %%rsp, %%rbp; sysenter" : : "a"(20) : "memory", "rbp", "rcx", "rdx");
 			else if (i == 2)

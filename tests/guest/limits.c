@@ -149,7 +149,8 @@ static unsigned take(const char *dir, bool devices)
 	for (struct dirent *e; d && (e = readdir(d));) {
 		char path[PATH_MAX], buf[4096];
 		struct stat st;
-		if (e->d_name[0] == '.' || snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) >= (int)sizeof(path) || lstat(path, &st))
+		if (e->d_name[0] == '.' || snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) >= (int)sizeof(path) ||
+		    lstat(path, &st))
 			continue;
 		if (S_ISDIR(st.st_mode))
 			n += take(path, devices);

@@ -61,8 +61,8 @@ static void fake_changed(void *ctx, unsigned cpu, uint32_t what)
 	((struct fake *)ctx)->changed[cpu] |= what;
 }
 
-static int fake_insert(void *ctx, unsigned cpu, enum gdb_point kind, uint64_t addr, unsigned size, const uint8_t *agent, size_t n,
-		       const char **why)
+static int fake_insert(void *ctx, unsigned cpu, enum gdb_point kind, uint64_t addr, unsigned size, const uint8_t *agent,
+		       size_t n, const char **why)
 {
 	struct fake *f = ctx;
 
@@ -126,10 +126,22 @@ static void fake_end(void *ctx)
 
 static struct gdb_target fake_target(struct fake *f)
 {
-	return (struct gdb_target){.ctx = f, .ncpus = FAKE_CPUS, .read = fake_read, .write = fake_write, .state = fake_state,
-				   .changed = fake_changed, .insert = fake_insert, .remove = fake_remove, .stop = fake_stop,
-				   .go = fake_go, .monitor = fake_monitor, .describe = fake_describe, .detach = fake_detach,
-				   .end = fake_end, .text_segment = 0, .data_segment = 0x1000000};
+	return (struct gdb_target){.ctx = f,
+				   .ncpus = FAKE_CPUS,
+				   .read = fake_read,
+				   .write = fake_write,
+				   .state = fake_state,
+				   .changed = fake_changed,
+				   .insert = fake_insert,
+				   .remove = fake_remove,
+				   .stop = fake_stop,
+				   .go = fake_go,
+				   .monitor = fake_monitor,
+				   .describe = fake_describe,
+				   .detach = fake_detach,
+				   .end = fake_end,
+				   .text_segment = 0,
+				   .data_segment = 0x1000000};
 }
 
 #endif

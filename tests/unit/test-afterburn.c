@@ -236,8 +236,9 @@ static void test_prefixes_instead_of_nops(void **state)
 	free(bytes);
 
 	expect("1: movb (%rax),%dl\n2: movq %rax,8(%rdi,%rcx,8)\n3: rep stosb\n4: lock; xaddl %eax,(%rdi)\n5: lock cmpxchgq %rcx,(%r8)\n"
-	       "6: movl $1,%fs:4(%r8,%r9)\n7: movzwl x(%rip),%eax\n8: incl (%rbx)\n9: mov x,%eax\n" EX("1b", "3") EX("2b", "3") EX("3b", "3")
-		       EX("4b", "17") EX("5b", "17") EX("6b", "3") EX("7b", "3") EX("8b", "3") EX("9b", "3") "99: ret\nx:",
+	       "6: movl $1,%fs:4(%r8,%r9)\n7: movzwl x(%rip),%eax\n8: incl (%rbx)\n9: mov x,%eax\n" EX("1b", "3")
+		       EX("2b", "3") EX("3b", "3") EX("4b", "17") EX("5b", "17") EX("6b", "3") EX("7b", "3")
+			       EX("8b", "3") EX("9b", "3") "99: ret\nx:",
 	       "uaccess:mov uaccess:mov uaccess:stosb uaccess:xadd uaccess:cmpxchg uaccess:mov uaccess:movzx uaccess:inc uaccess:mov");
 	bytes = open_last(&image);
 	for (size_t i = 0; i < image.n_sites; i++) {
@@ -255,7 +256,8 @@ static void test_nops_where_needed(void **state)
 	uint8_t *bytes;
 
 	(void)state;
-	expect(".macro m op\n\\op\n.endm\nm cli\n.byte 0x0f,0x01,0xc8\nljmp *(%rax)\n", "flags:cli priv:monitor silent:jmp");
+	expect(".macro m op\n\\op\n.endm\nm cli\n.byte 0x0f,0x01,0xc8\nljmp *(%rax)\n",
+	       "flags:cli priv:monitor silent:jmp");
 	bytes = open_last(&image);
 	for (size_t i = 0; i < image.n_sites; i++)
 		assert_int_equal(image.sites[i].region_len, 8);

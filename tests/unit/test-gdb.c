@@ -154,7 +154,7 @@ static void memory(void **state)
 {
 	(void)state;
 	answers("m10001,4", "01020304");
-	answers("m1fffe,10", "feff");       /* what there is of it */
+	answers("m1fffe,10", "feff"); /* what there is of it */
 	answers("mffff,2", "E0e");
 	answers("m10000,0", "");
 	answers("m10000", "E16");
@@ -218,7 +218,8 @@ static void going(void **state)
 	gdb_session_input(session, "\003", 1);
 	assert_int_equal(fake.stops, 1);
 	gdb_session_stopped(session, 1, WHY_STEPPED, 0);
-	assert_string_equal(out(), "$T05thread:2;core:1;06:0000000000000000;07:0000000000000000;10:7856000000000000;#ce");
+	assert_string_equal(out(),
+			    "$T05thread:2;core:1;06:0000000000000000;07:0000000000000000;10:7856000000000000;#ce");
 	answers("vCont;s:1", "none");
 	assert_int_equal(fake.how[0], GO_STEP);
 	assert_int_equal(fake.how[1], GO_STAY);
@@ -267,7 +268,8 @@ static void queries(void **state)
 		unsigned number;
 	} known[] = {{"fs_base", KREG_FS_BASE}, {"gs_base", KREG_GS_BASE}, {"cr3", KREG_CR3}, {"cpl", KREG_CPL}};
 	for (unsigned i = 0; i < ARRAY_LEN(known); i++) {
-		snprintf(reg, sizeof(reg), "name=\"%s\" bitsize=\"64\" type=\"int64\" regnum=\"%u\"", known[i].name, known[i].number);
+		snprintf(reg, sizeof(reg), "name=\"%s\" bitsize=\"64\" type=\"int64\" regnum=\"%u\"", known[i].name,
+			 known[i].number);
 		assert_non_null(strstr(xml, reg));
 	}
 	answers("qXfer:features:read:target.xml:fffff,5", "E16");
@@ -285,9 +287,12 @@ static void queries(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(framing, setup, teardown), cmocka_unit_test_setup_teardown(huge, setup, teardown),
-		cmocka_unit_test_setup_teardown(registers, setup, teardown), cmocka_unit_test_setup_teardown(memory, setup, teardown),
-		cmocka_unit_test_setup_teardown(points, setup, teardown), cmocka_unit_test_setup_teardown(going, setup, teardown),
+		cmocka_unit_test_setup_teardown(framing, setup, teardown),
+		cmocka_unit_test_setup_teardown(huge, setup, teardown),
+		cmocka_unit_test_setup_teardown(registers, setup, teardown),
+		cmocka_unit_test_setup_teardown(memory, setup, teardown),
+		cmocka_unit_test_setup_teardown(points, setup, teardown),
+		cmocka_unit_test_setup_teardown(going, setup, teardown),
 		cmocka_unit_test_setup_teardown(queries, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,7 +27,7 @@
 #include "mmu/usandbox.h"
 
 #define NUMBERS 600 /* 6.18 has numbers up to 470 */
-#define SLOT 5 /* of the U whose filter is tried */
+#define SLOT 5      /* of the U whose filter is tried */
 
 /* ---- K ---- */
 
@@ -65,7 +65,10 @@ static int in_k(long nr, long a, long b, long c, long d, long e, long f, bool co
 			_exit(2);
 		if (compat) {
 			long ret;
-			asm volatile("int $0x80" : "=a"(ret) : "a"(nr), "b"(0), "c"(0), "d"(0), "S"(0), "D"(0) : "memory", "r8", "r9", "r10", "r11");
+			asm volatile("int $0x80"
+				     : "=a"(ret)
+				     : "a"(nr), "b"(0), "c"(0), "d"(0), "S"(0), "D"(0)
+				     : "memory", "r8", "r9", "r10", "r11");
 		} else {
 			sys6(nr, a, b, c, d, e, f);
 		}
@@ -77,16 +80,18 @@ static int in_k(long nr, long a, long b, long c, long d, long e, long f, bool co
 }
 
 /* Those that only LoL's own arguments open are tried with others below. */
-static const int k_plain[] = {SYS_munmap,   SYS_mprotect, SYS_futex,  SYS_timer_settime, SYS_rt_sigreturn, SYS_pidfd_send_signal, SYS_close,
-			      SYS_getrandom, SYS_exit_group, SYS_getpid,	   SYS_sched_yield,  SYS_restart_syscall,
-			      SYS_clock_gettime};
+static const int k_plain[] = {
+	SYS_munmap,       SYS_mprotect,  SYS_futex,      SYS_timer_settime, SYS_rt_sigreturn, SYS_pidfd_send_signal,
+	SYS_close,        SYS_getrandom, SYS_exit_group, SYS_getpid,        SYS_sched_yield,  SYS_restart_syscall,
+	SYS_clock_gettime};
 
 static bool on_list(int nr)
 {
 	for (unsigned i = 0; i < ARRAY_LEN(k_plain); i++)
 		if (k_plain[i] == nr)
 			return true;
-	if (nr == 335 || nr == 336) /* uretprobe, uprobe: Linux 6.14 and later have no filter for these; elsewhere they fail */
+	if (nr == 335 ||
+	    nr == 336) /* uretprobe, uprobe: Linux 6.14 and later have no filter for these; elsewhere they fail */
 		return true;
 	return nr == SYS_sched_setaffinity; /* of the thread itself, pid 0 */
 }
@@ -250,7 +255,8 @@ static void u_mapping_calls_need_the_secret(void **state)
 	for (unsigned flags = 0; flags < 0x80; flags++) {
 		right_arguments(SYS_mmap, args);
 		args[3] = (args[3] & ~0xffffffffull) | flags;
-		assert_int_equal(try_u(stub_table[STUB_SYS_BATCH], SYS_mmap, args, AUDIT_ARCH_X86_64), flags == (MAP_SHARED | MAP_FIXED));
+		assert_int_equal(try_u(stub_table[STUB_SYS_BATCH], SYS_mmap, args, AUDIT_ARCH_X86_64),
+				 flags == (MAP_SHARED | MAP_FIXED));
 	}
 }
 
@@ -260,7 +266,9 @@ static void u_refuses_every_other_number(void **state)
 	uint64_t args[6];
 
 	for (unsigned place = 0; place < ARRAY_LEN(stub_table) + 2; place++) {
-		uint64_t ip = place < ARRAY_LEN(stub_table) ? stub_table[place] : place == ARRAY_LEN(stub_table) ? 0x401000 : UPATCH_BASE;
+		uint64_t ip = place < ARRAY_LEN(stub_table)    ? stub_table[place]
+			      : place == ARRAY_LEN(stub_table) ? 0x401000
+							       : UPATCH_BASE;
 		for (int nr = 0; nr < NUMBERS; nr++) {
 			for (unsigned k = 0; k < 4; k++) { /* several sets of arguments, the right ones among them */
 				right_arguments(nr, args);
@@ -270,9 +278,12 @@ static void u_refuses_every_other_number(void **state)
 					args[0] = UBELLS_BASE;
 				args[1] = nr == SYS_futex ? (k & 1 ? FUTEX_WAKE : FUTEX_WAIT) : args[1];
 				bool allowed = try_u(ip, nr, args, AUDIT_ARCH_X86_64);
-				bool mine = (place == STUB_SYS_BATCH && (nr == SYS_mmap || nr == SYS_munmap || nr == SYS_mprotect)) ||
-					    (place == STUB_SYS_WAIT && nr == SYS_futex) || (place == STUB_SYS_WAKE && nr == SYS_futex) ||
-					    (place == STUB_SYS_RING && nr == SYS_futex) || (place == STUB_SYS_YIELD && nr == SYS_sched_yield);
+				bool mine = (place == STUB_SYS_BATCH &&
+					     (nr == SYS_mmap || nr == SYS_munmap || nr == SYS_mprotect)) ||
+					    (place == STUB_SYS_WAIT && nr == SYS_futex) ||
+					    (place == STUB_SYS_WAKE && nr == SYS_futex) ||
+					    (place == STUB_SYS_RING && nr == SYS_futex) ||
+					    (place == STUB_SYS_YIELD && nr == SYS_sched_yield);
 				if (allowed && !mine)
 					fail_msg("system call %d at place %u", nr, place);
 				assert_false(try_u(ip, nr | 0x40000000, args, AUDIT_ARCH_X86_64));
@@ -288,12 +299,14 @@ static void u_reads_what_k_sends_it_only(void **state)
 	static const struct {
 		int place;
 		uint64_t args[6];
-	} right[] = {{STUB_SYS_READ, {U_FD_BATCH, USHARE_BASE + USHARE_BATCH, USHARE_BATCH_MAX * 64}}, {STUB_SYS_TOKEN, {U_FD_TOKEN, USHARE_BASE + US_TOKEN, 8}}};
+	} right[] = {{STUB_SYS_READ, {U_FD_BATCH, USHARE_BASE + USHARE_BATCH, USHARE_BATCH_MAX * 64}},
+		     {STUB_SYS_TOKEN, {U_FD_TOKEN, USHARE_BASE + US_TOKEN, 8}}};
 	uint64_t args[6];
 
 	for (unsigned i = 0; i < ARRAY_LEN(right); i++) {
 		for (int place = 0; place < (int)ARRAY_LEN(stub_table); place++)
-			assert_int_equal(try_u(stub_table[place], SYS_read, right[i].args, AUDIT_ARCH_X86_64), place == right[i].place);
+			assert_int_equal(try_u(stub_table[place], SYS_read, right[i].args, AUDIT_ARCH_X86_64),
+					 place == right[i].place);
 		for (unsigned bit = 0; bit < 192; bit++) {
 			if (bit >= 32 && bit < 64) /* the host takes 32 bits of a descriptor */
 				continue;
@@ -312,12 +325,15 @@ static void u_futex_is_for_turns_and_bells(void **state)
 		uint64_t word;
 		bool alone; /* this word, not all of its page */
 		uint32_t op;
-	} right[] = {{STUB_SYS_WAIT, UBELLS_BASE + 4 * SLOT, true, FUTEX_WAIT}, {STUB_SYS_WAKE, USHARE_BASE, false, FUTEX_WAKE}, {STUB_SYS_RING, UBELLS_BASE, false, FUTEX_WAKE}};
+	} right[] = {{STUB_SYS_WAIT, UBELLS_BASE + 4 * SLOT, true, FUTEX_WAIT},
+		     {STUB_SYS_WAKE, USHARE_BASE, false, FUTEX_WAKE},
+		     {STUB_SYS_RING, UBELLS_BASE, false, FUTEX_WAKE}};
 
 	for (unsigned i = 0; i < ARRAY_LEN(right); i++) {
 		for (uint32_t op = 0; op < 512; op++) {
 			uint64_t args[6] = {right[i].word, op, 1};
-			assert_int_equal(try_u(stub_table[right[i].place], SYS_futex, args, AUDIT_ARCH_X86_64), op == right[i].op);
+			assert_int_equal(try_u(stub_table[right[i].place], SYS_futex, args, AUDIT_ARCH_X86_64),
+					 op == right[i].op);
 		}
 		for (uint64_t word = USHARE_BASE - 0x10000; word < UBELLS_BASE + 0x10000; word += 4) {
 			uint64_t args[6] = {word, right[i].op, 1};

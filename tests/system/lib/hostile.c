@@ -604,8 +604,7 @@ void attack(void)
 		void (*run)(void);
 	} attacks[] = {{"syscalls", attack_syscalls}, {"scan", attack_scan},       {"scribble", attack_scribble},
 		       {"control", attack_control},   {"devices", attack_devices}, {"zygote", attack_zygote},
-		       {"maps", attack_maps},         {"close", attack_close},
-		       {"stderr", attack_stderr}};
+		       {"maps", attack_maps},         {"close", attack_close},     {"stderr", attack_stderr}};
 	const char *name = argument("attack");
 
 	seed = number("seed", 10) + 1;

@@ -164,7 +164,8 @@ static void udp_ask(const char *host, int port, const char *text)
 static void dns(int port, const char *address)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)}, from;
-	unsigned char bytes[2048], answer[16] = {0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4}; /* the name at 12, A, IN, 1 s */
+	unsigned char bytes[2048],
+		answer[16] = {0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4}; /* the name at 12, A, IN, 1 s */
 	int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) || inet_pton(AF_INET, address, answer + 12) != 1)
