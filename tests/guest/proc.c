@@ -382,6 +382,57 @@ TEST(exit_with_threads_of_memory)
 	}
 }
 
+/* A page of code with a system call that nobody has made before. */
+static long fresh_call(void)
+{
+	static const unsigned char code[] = {0xb8, SYS_getppid, 0, 0, 0, 0x0f, 0x05, 0x41, 0xb8, 1, 2, 3, 4, 0xc3};
+	unsigned char *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long ret = 0;
+
+	memcpy(p, code, sizeof(code));
+	mprotect(p, PAGE, PROT_READ | PROT_EXEC);
+	for (int i = 0; i < 5; i++)
+		ret = ((long (*)(void))(uintptr_t)p)();
+	munmap(p, PAGE);
+	return ret;
+}
+
+/* Address spaces come and go in what runs them on the host: more at work at once than there is room for. */
+TEST_LIMIT(many_at_work, 240)
+{
+	enum { MANY = 300 };
+	pid_t child[MANY];
+	int go[2];
+
+	CHECK(pipe(go) == 0);
+	for (int i = 0; i < MANY; i++) {
+		child[i] = fork();
+		CHECK(child[i] >= 0);
+		if (child[i])
+			continue;
+		char c;
+		close(go[1]);
+		if (read(go[0], &c, 1) != 0)
+			_exit(1);
+		for (int k = 0; k < 100; k++) {
+			for (int n = 0; n < 50; n++)
+				if (getppid() <= 0)
+					_exit(2);
+			if (fresh_call() <= 0)
+				_exit(3);
+			sleep_ms(k % 3);
+		}
+		_exit(0);
+	}
+	close(go[1]);
+	close(go[0]);
+	for (int i = 0; i < MANY; i++) {
+		int status;
+		CHECK(waitpid(child[i], &status, 0) == child[i]);
+		CHECK_EQ(status, 0);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 2 && strcmp(argv[1], "--exit") == 0)
