@@ -20,7 +20,8 @@ lol_k_LDADD = $(ZYDIS_LIBS) $(SECCOMP_LIBS)
 
 # The allow-lists of K and U, from what their sources declare (cpu/k.h, mmu/stub.S).
 lol/cpu/k-allow.inc: $(lol_k_SOURCES)
-	$(AM_V_GEN)$(MKDIR_P) lol/cpu && sed -n 's/^\(K_ALLOW.*);\).*/\1/p' $(filter %.c,$^) | LC_ALL=C sort -u >$@.tmp && mv $@.tmp $@
+	$(AM_V_GEN)$(MKDIR_P) lol/cpu && sed -n '/^K_ALLOW/{:more;/);/!{N;b more;};s/\n[ \t]*/ /g;s/);.*/);/p;}' $(filter %.c,$^) | \
+		LC_ALL=C sort -u >$@.tmp && mv $@.tmp $@
 BUILT_SOURCES += lol/cpu/k-allow.inc
 CLEANFILES += lol/cpu/k-allow.inc
 

@@ -17,10 +17,8 @@
 
 K_ALLOW(munmap);
 K_ALLOW(mmap, SCMP_A3(SCMP_CMP_EQ, MAP_SHARED | MAP_FIXED), SCMP_A4(SCMP_CMP_EQ, FD_RAM));
-/* clang-format off: the list is gathered line by line */
 K_ALLOW_EACH(i, i < RAM_PMEM_MAX, mmap, SCMP_A3(SCMP_CMP_EQ, MAP_SHARED | MAP_FIXED),
 	     SCMP_A4(SCMP_CMP_EQ, FD_PMEM + i));
-/* clang-format on */
 
 /* Ranges that are filled on demand; a full flush drops each with one munmap. */
 static const struct {

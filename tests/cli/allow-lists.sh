@@ -11,6 +11,11 @@ complain() {
 	bad=1
 }
 
+# One line for each K_ALLOW, whatever number of lines it has in its source.
+declarations() {
+	sed -n '/^K_ALLOW/{:more;/);/!{N;b more;};s/\n[ \t]*/ /g;s/);.*/);/p;}' lol/cpu/*.c lol/mmu/*.c
+}
+
 for file in lol/cpu/*.c lol/mmu/*.c; do
 	made=$(grep -oE '\bsys[36]\(SYS_[a-z0-9_]+' "$file" | sed 's/.*SYS_//' | sort -u)
 	declared=$(sed -n 's/^K_ALLOW(\([a-z0-9_]*\).*/\1/p; s/^K_ALLOW_EACH([^,]*,[^,]*, *\([a-z0-9_]*\).*/\1/p' "$file" | sort -u)
@@ -28,7 +33,8 @@ rules=$(sed -n 's/^U_ALLOW(\(STUB_SYS_[A-Z]*\),.*)$/\1/p' lol/mmu/stub.S | sort 
 collected=$(cat "$builddir/lol/cpu/k-allow.inc" "$builddir/lol/mmu/u-allow.inc")
 while read -r line; do
 	grep -qxF -e "$line" <<<"$collected" || complain "not collected: $line"
-done < <(sed -n 's/^\(K_ALLOW.*);\).*/\1/p' lol/cpu/*.c lol/mmu/*.c; grep '^U_ALLOW(STUB' lol/mmu/stub.S)
+done < <(declarations; grep '^U_ALLOW(STUB' lol/mmu/stub.S)
+[ "$(declarations | wc -l)" = "$(cat lol/cpu/*.c lol/mmu/*.c | grep -c '^ *K_ALLOW')" ] || complain "there are K_ALLOW that are no declaration of a call"
 while read -r call; do
 	sed -n '/^## What each sandbox allows/,/^## A guest/p' docs/threat-model.md | grep -q "\`$call\`" || complain "docs/threat-model.md does not name $call"
 done < <(sed -E 's/^K_ALLOW\(([a-z0-9_]+).*/\1/; s/^K_ALLOW_EACH\([^,]*,[^,]*, *([a-z0-9_]+).*/\1/; s/^U_ALLOW\([A-Z_]*, ([a-z_]+).*/\1/' <<<"$collected" | sort -u)

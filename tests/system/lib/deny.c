@@ -25,79 +25,30 @@
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define ANY 0xffffffffu
 
-/* clang-format off: a table */
+/* clang-format off */
 static const struct rule {
 	const char *what;
 	unsigned int nr, flag; /* flag: a bit of the first argument (value: prctl's first argument), or ANY */
 	int equal, err;
 } rules[] = {
-	{"io_uring", SYS_io_uring_setup, ANY, 0, EPERM},
-	{"userns", SYS_unshare, CLONE_NEWUSER, 0, EPERM},
-	{"userns", SYS_clone, CLONE_NEWUSER, 0, EPERM},
-	{"userns", SYS_clone3, ANY, 0, ENOSYS},
-	{"seccomp", SYS_seccomp, ANY, 0, EINVAL},
-	{"seccomp", SYS_prctl, PR_SET_SECCOMP, 1, EINVAL},
-	{"memfd", SYS_memfd_create, ANY, 0, ENOSYS},
-	{"mount", SYS_mount, ANY, 0, EACCES},
+	{"io_uring", SYS_io_uring_setup, ANY, 0, EPERM}, {"userns", SYS_unshare, CLONE_NEWUSER, 0, EPERM},
+	{"userns", SYS_clone, CLONE_NEWUSER, 0, EPERM},  {"userns", SYS_clone3, ANY, 0, ENOSYS},
+	{"seccomp", SYS_seccomp, ANY, 0, EINVAL},        {"seccomp", SYS_prctl, PR_SET_SECCOMP, 1, EINVAL},
+	{"memfd", SYS_memfd_create, ANY, 0, ENOSYS},     {"mount", SYS_mount, ANY, 0, EACCES},
 	{"landlock", SYS_landlock_create_ruleset, ANY, 0, EOPNOTSUPP},
-#define DOCKER(call) \
-	{ \
-		"docker", SYS_##call, ANY, 0, EPERM \
-	}
-	DOCKER(acct),
-	DOCKER(add_key),
-	DOCKER(bpf),
-	DOCKER(clock_adjtime),
-	DOCKER(clock_settime),
-	DOCKER(create_module),
-	DOCKER(delete_module),
-	DOCKER(fanotify_init),
-	DOCKER(finit_module),
-	DOCKER(fsconfig),
-	DOCKER(fsmount),
-	DOCKER(fsopen),
-	DOCKER(fspick),
-	DOCKER(get_kernel_syms),
-	DOCKER(get_mempolicy),
-	DOCKER(init_module),
-	DOCKER(io_uring_setup),
-	DOCKER(io_uring_enter),
-	DOCKER(io_uring_register),
-	DOCKER(ioperm),
-	DOCKER(iopl),
-	DOCKER(kexec_file_load),
-	DOCKER(kexec_load),
-	DOCKER(keyctl),
-	DOCKER(lookup_dcookie),
-	DOCKER(mbind),
-	DOCKER(mount),
-	DOCKER(mount_setattr),
-	DOCKER(move_mount),
-	DOCKER(move_pages),
-	DOCKER(name_to_handle_at),
-	DOCKER(nfsservctl),
-	DOCKER(open_by_handle_at),
-	DOCKER(open_tree),
-	DOCKER(perf_event_open),
-	DOCKER(pivot_root),
-	DOCKER(query_module),
-	DOCKER(quotactl),
-	DOCKER(reboot),
-	DOCKER(request_key),
-	DOCKER(set_mempolicy),
-	DOCKER(setns),
-	DOCKER(settimeofday),
-	DOCKER(swapoff),
-	DOCKER(swapon),
-	DOCKER(sysfs),
-	DOCKER(syslog),
-	DOCKER(umount2),
-	DOCKER(unshare),
-	DOCKER(userfaultfd),
-	DOCKER(ustat),
-	DOCKER(vhangup),
-	{"docker", SYS_clone, CLONE_NEWUSER, 0, EPERM},
-	{"docker", SYS_clone3, ANY, 0, ENOSYS},
+#define DOCKER(call) {"docker", SYS_##call, ANY, 0, EPERM}
+	DOCKER(acct), DOCKER(add_key), DOCKER(bpf), DOCKER(clock_adjtime), DOCKER(clock_settime),
+	DOCKER(create_module), DOCKER(delete_module), DOCKER(fanotify_init), DOCKER(finit_module), DOCKER(fsconfig),
+	DOCKER(fsmount), DOCKER(fsopen), DOCKER(fspick), DOCKER(get_kernel_syms), DOCKER(get_mempolicy),
+	DOCKER(init_module), DOCKER(io_uring_setup), DOCKER(io_uring_enter), DOCKER(io_uring_register),
+	DOCKER(ioperm), DOCKER(iopl), DOCKER(kexec_file_load), DOCKER(kexec_load), DOCKER(keyctl),
+	DOCKER(lookup_dcookie), DOCKER(mbind), DOCKER(mount), DOCKER(mount_setattr), DOCKER(move_mount),
+	DOCKER(move_pages), DOCKER(name_to_handle_at), DOCKER(nfsservctl), DOCKER(open_by_handle_at),
+	DOCKER(open_tree), DOCKER(perf_event_open), DOCKER(pivot_root), DOCKER(query_module), DOCKER(quotactl),
+	DOCKER(reboot), DOCKER(request_key), DOCKER(set_mempolicy), DOCKER(setns), DOCKER(settimeofday),
+	DOCKER(swapoff), DOCKER(swapon), DOCKER(sysfs), DOCKER(syslog), DOCKER(umount2), DOCKER(unshare),
+	DOCKER(userfaultfd), DOCKER(ustat), DOCKER(vhangup),
+	{"docker", SYS_clone, CLONE_NEWUSER, 0, EPERM},	 {"docker", SYS_clone3, ANY, 0, ENOSYS},
 };
 /* clang-format on */
 
