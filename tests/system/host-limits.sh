@@ -75,16 +75,19 @@ if which podman >/dev/null; then
 	cp -r "$(dirname "$LOL_RUN")/.." root/lol/inst && cp "$LOL_KERNEL" root/lol/vmlinux && cp "$initrd" root/lol/initrd
 	while read -r library; do
 		mkdir -p "root$(dirname "$library")" && cp -L "$library" "root$library"
-	done < <(ldd "$LOL_RUN" "$LOL_LIBEXEC"/lol-[ku] | grep -o '/[^ ]*\.so[^ ]*' | sort -u)
-	podman=(podman --root "$LOL_TMP/pod" --runroot "$LOL_TMP/podrun" --cgroup-manager=cgroupfs run --rm --network=none)
-	if timeout 60 "${podman[@]}" --rootfs root /bin/sh -c true </dev/null >podman.log 2>&1; then
-		run timeout -k 10 60 "${podman[@]}" --rootfs root /lol/inst/bin/lol-run /lol/vmlinux -q -m 256M -i /lol/initrd -- echo fine </dev/null
+	done < <(ldd "$LOL_RUN" "$LOL_LIBEXEC"/lol-[ku] 2>/dev/null | grep -o '/[^ ]*\.so[^ ]*' | sort -u)
+	mkdir -m 700 podxdg
+	podman=(env XDG_RUNTIME_DIR="$LOL_TMP/podxdg" podman --root "$LOL_TMP/pod" --runroot "$LOL_TMP/podrun" --cgroup-manager=cgroupfs)
+	which runc >/dev/null && podman+=(--runtime runc) # works with more kinds of cgroups than crun
+	if timeout 60 "${podman[@]}" run --rm --network=none --rootfs root /bin/sh -c true </dev/null >podman.log 2>&1; then
+		run timeout -k 10 60 "${podman[@]}" run --rm --network=none --rootfs root /lol/inst/bin/lol-run /lol/vmlinux -q -m 256M -i /lol/initrd -- echo fine </dev/null
 		works fine
 		echo "podman: fine"
 	else
 		echo "podman does not work here: $(tail -n 1 podman.log)"
 	fi
-	podman --root "$LOL_TMP/pod" --runroot "$LOL_TMP/podrun" unshare rm -rf "$LOL_TMP/pod" "$LOL_TMP/podrun" 2>/dev/null
+	"${podman[@]}" unshare rm -rf "$LOL_TMP/pod" "$LOL_TMP/podrun" 2>/dev/null
+	"${podman[@]}" system migrate >/dev/null 2>&1 # ends the process that keeps its namespace
 	rm -rf root
 fi
 
