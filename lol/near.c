@@ -54,14 +54,14 @@ static void look(void *arg)
 	atomic_store_explicit(&m->ctl->monitor_ns, ran, memory_order_relaxed);
 	bool home = atomic_load_explicit(&m->ctl->k_home, memory_order_relaxed);
 	if (n->cpu < 0 && share < CALM && !home)
-		bind_to(m, m->ctl->k_cpu[0]);
+		bind_to(m, n->k_cpu);
 	else if (n->cpu >= 0 && (share > BUSY || home))
 		bind_to(m, -1);
 }
 
 int near_start(struct machine *m)
 {
-	m->near = (struct near){.cpu = -1};
+	m->near.cpu = -1;
 	if (m->ctl_cpus > 1 || !m->ctl->spin_us || CPU_COUNT(&m->cpus) != 2)
 		return 0;
 	m->near.used = true;

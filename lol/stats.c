@@ -71,4 +71,5 @@ void handoff_choose(struct machine *m)
 		ctl->u_cpu[i] = cpu[i % n];
 		ctl->k_cpu[i] = spin ? cpu[(i + (2 * vcpus <= n ? vcpus : 1)) % n] : cpu[i % n];
 	}
+	m->near.k_cpu = ctl->k_cpu[0];
 }
