@@ -419,6 +419,10 @@ void emulate(struct vcpu *v, struct gregs *g, const struct insn *in)
 		emulate_uaccess(v, g, in);
 		return;
 	}
+	if (in->mmio) {
+		emulate_mmio(v, g, in);
+		return;
+	}
 	switch (in->op) {
 	/* these set rip themselves */
 	case OP_IRET:

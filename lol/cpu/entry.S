@@ -14,6 +14,7 @@
 #define SAVE_RSP %fs:vh@tpoff+16
 #define EXIT_RIP %fs:vh@tpoff+24
 #define IVMM_SP %fs:vh@tpoff+32
+#define FL_SET 0x3f7dd5 /* every flag but IF and the one that is always set */
 
 	.text
 /* sti: call ivmm_sti. Changes no register and no flag. */
@@ -89,7 +90,9 @@ ivmm_exit:
 2:	mov	%rsp, %rdi
 	call	ivmm_deliver
 	jmp	ivmm_exit
-1:	pop	%rax
+1:	testq	$FL_SET, 17*8(%rsp)
+	jz	ivmm_exit_plain
+	pop	%rax
 	pop	%rcx
 	pop	%rdx
 	pop	%rbx
@@ -107,6 +110,30 @@ ivmm_exit:
 	pop	%r15
 	popq	EXIT_RIP
 	popfq
+	mov	SAVE_RSP, %rsp
+	jmp	*EXIT_RIP
+
+/* No flag to set, as after most events of user code: popfq takes longer than all of this. */
+ivmm_exit_plain:
+	mov	$1, %eax
+	test	%eax, %eax /* all of the arithmetic flags are clear */
+	pop	%rax
+	pop	%rcx
+	pop	%rdx
+	pop	%rbx
+	popq	SAVE_RSP
+	pop	%rbp
+	pop	%rsi
+	pop	%rdi
+	pop	%r8
+	pop	%r9
+	pop	%r10
+	pop	%r11
+	pop	%r12
+	pop	%r13
+	pop	%r14
+	pop	%r15
+	popq	EXIT_RIP
 	mov	SAVE_RSP, %rsp
 	jmp	*EXIT_RIP
 ivmm_exit_end:

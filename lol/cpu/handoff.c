@@ -347,6 +347,12 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 		return end_it(u);
 	if (cmd & UCMD_RESUME)
 		u->loose = true;
+	if (cmd & UCMD_FAST) {
+		s->rax = u->first.rax;
+		s->rcx = u->first.rcx;
+		s->rip = u->first.rip;
+		s->efl = u->first.efl;
+	}
 	s->cmd = cmd;
 	atomic_store(&s->turn, TURN_U); /* a full fence before the look at u_sleeps */
 	if (v->last_u != u || atomic_load(&s->u_sleeps))

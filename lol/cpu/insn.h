@@ -44,6 +44,7 @@ struct insn {
 	uint8_t rep;
 	uint8_t imm_port; /* IN/OUT with an immediate port */
 	uint8_t uaccess;  /* site of kind UACCESS: the memory operand is a user address */
+	uint8_t mmio;     /* site of kind MMIO: the memory operand is a register of a device, most likely */
 	uint8_t to_user;  /* OP_MOVS: which operand is the user's (1: rdi, 0: rsi) */
 	uint8_t region;   /* bytes of the site, 0 where this is no site */
 	int64_t disp, imm;
@@ -103,5 +104,17 @@ static inline uint64_t pair(const struct gregs *g)
 /* state.c: xsave and its kin */
 void state_save(struct vcpu *v, struct gregs *g, const struct insn *in);
 void state_restore(struct vcpu *v, struct gregs *g, const struct insn *in);
+
+/* uaccess.c: the access of in, a plain one that does not cross a page, with its operand at p. */
+void access_at(struct gregs *g, const struct insn *in, uint8_t *p);
+
+/* mmio.c: of these moves? */
+bool mmio_op(const struct insn *in);
+/* The move at a register of a device; false: not one of mmio_op(). rip stays. */
+bool mmio_access(struct vcpu *v, struct gregs *g, const struct insn *in, gpa_t gpa);
+/* The instruction at g->rip has trapped at a register of a device; false: not an instruction for that. Signal context. */
+bool mmio_trapped(struct vcpu *v, struct gregs *g, gpa_t gpa);
+/* A rewritten site of kind MMIO. */
+void emulate_mmio(struct vcpu *v, struct gregs *g, const struct insn *in);
 
 #endif

@@ -258,8 +258,6 @@ static struct insn *record(const struct ivmm_site *s, gva_t start)
 		k_stop(KSTOP_START, "the site table names %lx, which is outside the kernel", start);
 	if (s->kind == IVMM_UACCESS && kernel_access(va))
 		return NULL;
-	if (s->kind == IVMM_MMIO) /* these trap by themselves; rewriting them waits for the first trap */
-		return NULL;
 	if (!decode(bytes, n, va, &in) || in.len != s->insn_len) {
 		if (kctl->verbose)
 			k_log("site at %lx (kind %u) left alone: %02x %02x %02x %02x", va, s->kind, bytes[0], bytes[1],
@@ -269,8 +267,11 @@ static struct insn *record(const struct ivmm_site *s, gva_t start)
 	if (s->kind == IVMM_UACCESS && in_range(va, kctl->boot.nontemporal) &&
 	    (in.op == OP_STORE || in.op == OP_STORE_IMM))
 		return NULL;
+	if (s->kind == IVMM_MMIO && !mmio_op(&in))
+		return NULL; /* it traps */
 	in.start = start;
 	in.region = s->region_len;
+	in.mmio = s->kind == IVMM_MMIO;
 	in.uaccess = s->kind == IVMM_UACCESS;
 	in.to_user = in_range(va, kctl->boot.copy_to_user) ? 1 : in_range(va, kctl->boot.copy_from_user) ? 0 : 2;
 	uint32_t *slot = slot_of(start), number = *slot;

@@ -136,46 +136,6 @@ static void inject_trap(struct vcpu *v, struct gregs *g, uint32_t trapno, uint32
 	}
 }
 
-/* An access of the guest kernel to registers of a device that has no fast path. */
-static bool mmio(struct vcpu *v, struct gregs *g, gpa_t gpa)
-{
-	uint8_t bytes[15];
-	struct insn in;
-	uint64_t val;
-
-	STAT(mmio_traps);
-	for (unsigned i = 0; i < sizeof(bytes); i++)
-		if (!debug_read_text(g->rip + i, &bytes[i], 1))
-			bytes[i] = 0xcc;
-	if (!decode(bytes, sizeof(bytes), g->rip, &in) || !in.mem)
-		return false;
-	switch (in.op) {
-	case OP_LOAD:
-		reg_set(g, in.reg, in.size, in.high8, io_mmio_read(v, gpa, in.size));
-		break;
-	case OP_LOADZX:
-		reg_set(g, in.reg, in.dst_size, false, io_mmio_read(v, gpa, in.size));
-		break;
-	case OP_LOADSX:
-		val = io_mmio_read(v, gpa, in.size);
-		val = in.size == 1   ? (uint64_t)(int8_t)val
-		      : in.size == 2 ? (uint64_t)(int16_t)val
-				     : (uint64_t)(int32_t)val;
-		reg_set(g, in.reg, in.dst_size, false, val);
-		break;
-	case OP_STORE:
-		io_mmio_write(v, gpa, in.size, reg_get(g, in.reg, in.size, in.high8));
-		break;
-	case OP_STORE_IMM:
-		io_mmio_write(v, gpa, in.size, (uint64_t)in.imm);
-		break;
-	default:
-		return false;
-	}
-	g->rip += in.len;
-	return true;
-}
-
 bool emulate_at(struct vcpu *v, struct gregs *g)
 {
 	uint8_t bytes[15];
@@ -207,7 +167,7 @@ static void guest_fault(struct vcpu *v, struct gregs *g, uint32_t trapno, uint32
 		case KFILL_AGAIN:
 			return;
 		case KFILL_MMIO:
-			if (mmio(v, g, gpa))
+			if (mmio_trapped(v, g, gpa))
 				return;
 			break;
 		case KFILL_FAULT:

@@ -240,8 +240,7 @@ static void read_modify_write(struct gregs *g, const struct insn *in, void *p)
 		reg_set(g, in->reg, n, in->high8, old);
 }
 
-/* An access that does not cross a page, at p. */
-static void access_at(struct gregs *g, const struct insn *in, uint8_t *p)
+void access_at(struct gregs *g, const struct insn *in, uint8_t *p)
 {
 	uint64_t m;
 

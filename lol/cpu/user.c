@@ -101,13 +101,15 @@ static inline void put(uint64_t *to, uint64_t val)
 		*to = val;
 }
 
-static void put_regs(struct ushare *s, const struct gregs *g, uint64_t host_rip, bool fast)
+static void put_regs(struct uproc *u, const struct gregs *g, uint64_t host_rip, bool fast)
 {
-	if (fast) {
-		s->rax = g->r[RAX];
-		s->rcx = g->rip;
-		s->rip = host_rip;
-		s->efl = user_flags(g->rflags);
+	struct ushare *s = u->s;
+
+	if (fast) { /* to the slice with the turn: U looks at that line all the time */
+		u->first.rax = g->r[RAX];
+		u->first.rcx = g->rip;
+		u->first.rip = host_rip;
+		u->first.efl = user_flags(g->rflags);
 	} else {
 		put(&s->regs[UR_RAX], g->r[RAX]);
 		put(&s->regs[UR_RCX], g->r[RCX]);
@@ -115,6 +117,7 @@ static void put_regs(struct ushare *s, const struct gregs *g, uint64_t host_rip,
 		put(&s->regs[UR_RIP], host_rip);
 		put(&s->regs[UR_EFL], user_flags(g->rflags));
 	}
+#pragma GCC unroll 16
 	for (int i = 0; i < 16; i++)
 		if (i != RAX && i != RCX && i != R11)
 			put(&s->regs[ur_index[i]], g->r[i]);
@@ -125,8 +128,11 @@ static void get_regs(struct uproc *u, struct gregs *g)
 	struct ushare *s = u->s;
 	bool call = s->why == WHY_SYSCALL;
 
+#pragma GCC unroll 16
 	for (int i = 0; i < 16; i++)
 		g->r[i] = s->regs[ur_index[i]];
+	if (call)
+		g->r[RAX] = s->rax;
 	g->rip = call ? s->rip : upatch_to_guest(u, s->regs[UR_RIP]);
 	g->rflags = user_flags(call ? s->efl : s->regs[UR_EFL]);
 }
@@ -434,7 +440,8 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		}
 		if (v->step.user_break || u->broken)
 			continue;
-		atomic_store_explicit(&u->s->kick, 0, memory_order_relaxed); /* published with the turn */
+		if (atomic_load_explicit(&u->s->kick, memory_order_relaxed))
+			atomic_store_explicit(&u->s->kick, 0, memory_order_relaxed); /* published with the turn */
 		atomic_store_explicit(&v->in_user, u,
 				      memory_order_relaxed); /* for signals of this thread, and other vCPUs' kicks */
 		if (several_vcpus() ? !upatch_enter(u) : u->stale_copies) { /* a fill can have found one wrong */
@@ -451,7 +458,7 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 		bool fast = !step && v->user_cs == SEL_USER_CS && fast_return(g);
 		if (fast)
 			cmd |= UCMD_FAST;
-		put_regs(u->s, g, upatch_to_host(u, g->rip), fast);
+		put_regs(u, g, upatch_to_host(u, g->rip), fast);
 		if (step)
 			u->s->regs[UR_EFL] |= FL_TF;
 		STAT(u_enter);

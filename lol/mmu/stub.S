@@ -24,6 +24,7 @@
 #define U_ALLOW(...)
 
 #define QUICK_LOOKS 2000
+#define FL_UNWANTED 0x44500 /* TF, DF, NT, AC */
 #define YIELDS 2
 #define NR_futex 202
 #define NR_munmap 11
@@ -54,6 +55,39 @@
 	mov	UREG(UR_RCX), %rcx
 .endm
 
+.macro same_or reg, number, other
+	cmp	\reg, UREG(\number)
+	jne	\other
+.endm
+
+/* Segment registers and bases to the slice, where they have changed. Clobbers rax and rcx. */
+.macro save_segments
+	rdfsbase %rax
+	cmp	%rax, US(US_FSBASE)
+	je	.Lfs\@
+	mov	%rax, US(US_FSBASE)
+.Lfs\@:
+	rdgsbase %rax
+	cmp	%rax, US(US_GSBASE)
+	je	.Lgs\@
+	mov	%rax, US(US_GSBASE)
+.Lgs\@:
+	mov	%gs, %eax
+	mov	%fs, %ecx
+	shl	$16, %eax
+	or	%ecx, %eax
+	mov	%es, %ecx
+	shl	$16, %rax
+	or	%rcx, %rax
+	mov	%ds, %ecx
+	shl	$16, %rax
+	or	%rcx, %rax
+	cmp	%rax, US(US_SEGS)
+	je	.Lsegs\@
+	mov	%rax, US(US_SEGS)
+.Lsegs\@:
+.endm
+
 	.section .ustub, "ax", @progbits
 	.globl stub_begin
 stub_begin:
@@ -64,28 +98,55 @@ stub_begin:
  * A system call from a trampoline (USTUB_SYSCALL): rcx = number of the site, r11 is free.
  * The guest's stack pointer may point anywhere, and below it is its red zone.
  */
-	mov	%rsp, UREG(UR_RSP)
+	prefetchw UREG(UR_RDI) /* a register of that line has changed as good as always, and the way across takes time */
+	mov	%rsp, %r11
 	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
 	pushfq
-	popq	US(US_EFL)
-	pushq	$2
-	popfq
-	mov	%r8, UREG(UR_R8)
+	testl	$FL_UNWANTED, (%rsp)
+	jnz	5f
+6:	/* Registers as the slice has them are not stored, so that their cache lines stay where they are. */
+	same_or	%r11, UR_RSP, 1f
+	same_or	%rdi, UR_RDI, 1f
+	same_or	%rsi, UR_RSI, 1f
+	same_or	%rdx, UR_RDX, 1f
+	same_or	%rbx, UR_RBX, 1f
+	same_or	%rbp, UR_RBP, 1f
+2:	same_or	%r8, UR_R8, 3f
+	same_or	%r9, UR_R9, 3f
+	same_or	%r10, UR_R10, 3f
+	same_or	%r12, UR_R12, 3f
+	same_or	%r13, UR_R13, 3f
+	same_or	%r14, UR_R14, 3f
+	same_or	%r15, UR_R15, 3f
+	jmp	4f
+1:	mov	%r11, UREG(UR_RSP)
+	mov	%rdi, UREG(UR_RDI)
+	mov	%rsi, UREG(UR_RSI)
+	mov	%rdx, UREG(UR_RDX)
+	mov	%rbx, UREG(UR_RBX)
+	mov	%rbp, UREG(UR_RBP)
+	jmp	2b
+3:	mov	%r8, UREG(UR_R8)
 	mov	%r9, UREG(UR_R9)
 	mov	%r10, UREG(UR_R10)
 	mov	%r12, UREG(UR_R12)
 	mov	%r13, UREG(UR_R13)
 	mov	%r14, UREG(UR_R14)
 	mov	%r15, UREG(UR_R15)
-	mov	%rdi, UREG(UR_RDI)
-	mov	%rsi, UREG(UR_RSI)
-	mov	%rbp, UREG(UR_RBP)
-	mov	%rbx, UREG(UR_RBX)
-	mov	%rdx, UREG(UR_RDX)
-	mov	%rax, UREG(UR_RAX)
-	mov	%rcx, US(US_RIP)
-	mov	$WHY_SYSCALL, %r14d
-	jmp	stub_post
+	jmp	4f
+5:	pushq	$2
+	popfq
+	jmp	6b
+4:	popq	%r8
+	mov	%rax, %r9
+	mov	%rcx, %r10
+	save_segments
+	/* The first line, which K looks at all the time, in one go: each visit there costs a way across. */
+	mov	%r8, US(US_EFL)
+	mov	%r9, US(US_RAX)
+	mov	%r10, US(US_RIP)
+	movl	$WHY_SYSCALL, US(US_WHY)
+	jmp	stub_give
 
 /*
  * Signal handler: rdi = signal, rsi = siginfo, rdx = ucontext, on the alternate
@@ -221,29 +282,9 @@ touch_failed:
 /* Tell K what happened (r14d) and wait for its word. */
 stub_post:
 	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
+	save_segments
 	mov	%r14d, US(US_WHY)
-	rdfsbase %rax
-	cmp	%rax, US(US_FSBASE)
-	je	1f
-	mov	%rax, US(US_FSBASE)
-1:	rdgsbase %rax
-	cmp	%rax, US(US_GSBASE)
-	je	1f
-	mov	%rax, US(US_GSBASE)
-1:	mov	%gs, %eax
-	mov	%fs, %ecx
-	shl	$16, %eax
-	or	%ecx, %eax
-	mov	%es, %ecx
-	shl	$16, %rax
-	or	%rcx, %rax
-	mov	%ds, %ecx
-	shl	$16, %rax
-	or	%rcx, %rax
-	cmp	%rax, US(US_SEGS)
-	je	1f
-	mov	%rax, US(US_SEGS)
-1:
+stub_give:
 	mov	$TURN_K, %eax
 	xchg	%eax, US(US_TURN)
 	cmpl	$0, US(US_K_SLEEPS)
@@ -337,8 +378,10 @@ stub_sys_yield:
 	jnz	1b
 	jmp	stub_sleep
 
-3:	movl	$0, US(US_U_SLEEPS)
-	mov	US(US_CMD), %ebp
+3:	cmpl	$0, US(US_U_SLEEPS)
+	je	1f
+	movl	$0, US(US_U_SLEEPS)
+1:	mov	US(US_CMD), %ebp
 	test	$UCMD_HANDOFF, %ebp
 	jnz	stub_handoff
 	test	$UCMD_SEGS, %ebp

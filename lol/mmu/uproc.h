@@ -44,6 +44,9 @@ struct uproc {
 	uint32_t secret[8];
 	uint16_t seg[4];           /* ds es fs gs that its thread has */
 	uint64_t fs_base, gs_base; /* likewise */
+	struct {
+		uint64_t rax, rcx, rip, efl;
+	} first; /* what UCMD_FAST goes with, until it does */
 	bool alive;
 	bool loose;         /* guest code has run and could still run, with what is mapped: see user_park() */
 	bool fpu_saved;     /* its vector registers are what its slice's XSAVE area has: no guest code has run since */

@@ -139,7 +139,7 @@ struct ushare {
 	uint32_t why;              /* [U] */
 	uint32_t cmd;              /* [K] */
 	_Atomic uint32_t kick;     /* [K] do not enter guest code: K has an interrupt for it */
-	uint64_t rax;              /* [K] UCMD_FAST: the result of the system call */
+	uint64_t rax;              /* [U] WHY_SYSCALL: number of the system call; [K] UCMD_FAST: its result */
 	uint64_t rip, efl; /* [U] WHY_SYSCALL: number of the site, flags; [K] UCMD_FAST: where to go on, flags */
 	uint64_t back;     /* [K] where the trampoline that U is resumed in leads to */
 	uint64_t rcx;      /* [K] UCMD_FAST: rip as the guest knows it */

@@ -23,6 +23,8 @@ calls=$(stat_of site_calls) traps=$(stat_of site_traps) sites=$(stat_of sites)
 [ "$sites" -gt 1000 ] || fail "only $sites sites"
 [ "$calls" -gt 10000 ] || fail "only $calls calls of sites"
 [ $((traps * 100)) -lt "$calls" ] || fail "$traps of $((calls + traps)) sensitive instructions trapped"
+[ "$(stat_of mmio_sites)" -gt 50 ] || fail "only $(stat_of mmio_sites) accesses to registers of devices by sites"
+[ "$(stat_of mmio_traps)" = 0 ] || fail "$(stat_of mmio_traps) accesses to registers of devices trapped"
 all=$(stat_of u_syscalls) fast=$(stat_of u_fast_syscalls)
 [ $((fast * 100)) -gt $((all * 80)) ] || fail "only $fast of $all system calls came without a signal"
 
