@@ -42,7 +42,8 @@ K_ALLOW(write, SCMP_A0(SCMP_CMP_GE, FD_MONITOR));
 /* How often the scheduler is asked: some time slices, or one turn of a neighbour looks like more. */
 #define CHECK_US 20000
 #define WAKE_NS 50000      /* what a wake-up from afar takes also counts as having been ready */
-#define COMPETITOR_SHIFT 2 /* K was kept waiting for more than a quarter of the time */
+#define COMPETITOR (SHARE_ONE / 4) /* K was kept waiting for more than a quarter of the time; each look counts a quarter, too: bursts pass */
+#define SUSPECT (COMPETITOR - 32)  /* back from home: one bad look will do */
 #define BACKOFF_MIN_US 20000
 #define BACKOFF_MAX_US 500000
 #define KILL_TRIES 200000 /* of 0.2 ms and more */
@@ -113,9 +114,11 @@ static void look_at_scheduler(struct vcpu *v, uint64_t now)
 	ns = ns > wakes ? (ns - wakes) * tsc_khz / 1000000 : 0;
 	if (h->home || !passed)
 		return;
-	if (ns > passed >> COMPETITOR_SHIFT) {
+	h->kept += ((int32_t)MIN(ns * SHARE_ONE / passed, (uint64_t)SHARE_ONE) - h->kept) / 4;
+	if (h->kept > COMPETITOR) {
 		h->home_until = now + h->backoff;
 		h->backoff = MIN(h->backoff * 2, us_to_tsc(BACKOFF_MAX_US));
+		h->kept = SUSPECT;
 		move(v, true);
 	} else if (now > h->home_until + 4 * h->backoff) {
 		h->backoff = us_to_tsc(BACKOFF_MIN_US);

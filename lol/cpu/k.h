@@ -149,7 +149,8 @@ struct step {
 struct handoff {
 	bool home;          /* on the CPU of its U's */
 	bool rested;        /* the vCPU was stopped: what the scheduler has counted since the last look says nothing */
-	int32_t long_share; /* of the waits that were longer than a spin */
+	int32_t long_share; /* of the waits that were longer than a spin, in 1/1024 */
+	int32_t kept;       /* share of the time that it was kept waiting for its CPU, in 1/1024 */
 	uint32_t waits, sleeps;
 	uint64_t home_until, backoff;
 	uint64_t check_at, checked, waited; /* waited: ns, as the scheduler says */
