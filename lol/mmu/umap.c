@@ -83,8 +83,18 @@ static int host_prot(uint64_t sh)
 	return PROT_READ | (sh & SH_W ? PROT_WRITE : 0) | (sh & SH_X ? PROT_EXEC : 0);
 }
 
+/* A page that goes and comes back at once (copy on write): mapping replaces what was there. */
+static void forget_munmap(struct uproc *u, gva_t va, uint64_t len)
+{
+	const struct ubatch_op *last = u->queued ? &u->batch[u->queued - 1] : NULL;
+
+	if (last && last->nr == SYS_munmap && last->arg[0] >= va && last->arg[0] + last->arg[1] <= va + len)
+		u->queued--;
+}
+
 static void queue_mmap(struct vcpu *v, struct uproc *u, gva_t va, uint64_t len, uint64_t sh, uint64_t offset)
 {
+	forget_munmap(u, va, len);
 	struct ubatch_op *op = queue(v, u, SYS_mmap, va, len);
 
 	int file = ram_file(&ram, &offset);
