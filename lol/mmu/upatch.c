@@ -18,11 +18,13 @@
  * by a word in its slice where a trampoline leads back to. The table is the same in all U's; the trampolines, which have
  * bytes of the text, are each U's own, and only those of the copies that it has mapped (utramp.c).
  *
- * Two forms are taken; the window must lie in one page:
+ * The window, in one page, has at least the jump's 7 bytes: the syscall, and instructions behind it or before it, which move
+ * into the trampoline:
  *
- *   USITE_AFTER   syscall; some instructions    these move into the trampoline; at least 5 bytes,
- *                                               mostly cmp $-4095, %rax
- *   USITE_BEFORE  mov $nr, %eax; syscall        the mov moves into the trampoline
+ *   syscall; cmp $-4095, %rax; ...              glibc, mostly
+ *   syscall; ret; nop...                        what fills up behind a ret is nobody's data
+ *   mov $nr, %eax; syscall                      where a jump follows, or an instruction that knows its address
+ *   mov %rbx, %rsi; syscall; cmp $-38, %rax     musl, by way of example
  *
  * A program may jump to an instruction that has moved: a loop that tries again, a cold part
  * of the function megabytes away, a table of jumps. No search finds all of these, so each
@@ -389,11 +391,45 @@ static unsigned find_entry(unsigned class)
 	return UTRAMPS;
 }
 
+#define BEFORE_MAX 4u /* instructions */
+#define RUN_IN 128u
+#define PHASES 8u
+
 /*
- * Where do the instructions before off begin? The page is read from its start; where that is inside an instruction, x86
- * code falls into step within a few. True: one begins at off - 5.
+ * Lengths of the instructions that end at off, the nearest first; returns how many of them are known and can move. Code is read from
+ * somewhere before: where that is inside an instruction, x86 code falls into step within a few. So it is begun at several
+ * bytes, and what all of them find is believed.
  */
-static bool mov_before(const uint8_t *page, unsigned off)
+static unsigned instructions_before(const uint8_t *page, unsigned off, uint8_t len[BEFORE_MAX])
+{
+	unsigned from = off > RUN_IN ? off - RUN_IN : 0, known = BEFORE_MAX;
+
+	if (off < RUN_IN / 2)
+		return 0;
+	for (unsigned phase = 0; phase < PHASES && known; phase++) {
+		unsigned start[BEFORE_MAX + 1] = {0}, at = from + phase, n = 0;
+		while (at < off) {
+			int64_t target;
+			for (unsigned i = BEFORE_MAX; i > 0; i--)
+				start[i] = start[i - 1];
+			start[0] = at;
+			at += branch_length(page + at, PAGE_SIZE - at, &target);
+		}
+		for (unsigned end = at == off ? off : 0; n < known && end; n++) {
+			unsigned length = end - start[n];
+			if (phase == 0)
+				len[n] = (uint8_t)(plain_length(page + start[n], length) == length ? length : 0);
+			if (!len[n] || len[n] != length)
+				break;
+			end = start[n];
+		}
+		known = n;
+	}
+	return known;
+}
+
+/* mov $nr, %eax before the syscall at off, in code read from the start of the page: the number makes sure enough. */
+static bool number_before(const uint8_t *page, unsigned off)
 {
 	unsigned at = 0;
 
@@ -406,24 +442,44 @@ static bool mov_before(const uint8_t *page, unsigned off)
 	return at == off - 5;
 }
 
-/* Bytes of the instructions behind the syscall at off that can move, at least 5; 0: they cannot. Sets s->starts. */
-static unsigned movable(const uint8_t *page, unsigned off, struct usite *s)
+/* One byte of padding, or a NOP of several: its length, 0: neither. */
+static unsigned padding(const uint8_t *p, unsigned left)
 {
 	unsigned n = 0;
 
-	while (n < JUMP - 2) {
-		unsigned at = off + 2 + n, len = at < PAGE_SIZE ? plain_length(page + at, PAGE_SIZE - at) : 0;
-		if (!len || 2 + n == 6)
-			return 0;
-		s->starts |= 1u << (2 + n);
-		n += len;
+	if (left && p[0] == 0xcc)
+		return 1;
+	while (n < left && (p[n] == 0x66 || p[n] == 0x2e))
+		n++;
+	if (n < left && p[n] == 0x90)
+		return n + 1;
+	return n + 2 < left && p[n] == 0x0f && p[n + 1] == 0x1f ? plain_length(p, left) : 0;
+}
+
+/* Of the instructions behind the syscall so many that the window is large enough. False: they cannot move. */
+static bool take_behind(const uint8_t *page, unsigned off, struct usite *s)
+{
+	bool ended = false;
+
+	while (s->before + 2u + s->after < JUMP) {
+		unsigned at = off + 2 + s->after, left = at < PAGE_SIZE ? PAGE_SIZE - at : 0, len;
+		if (ended)
+			len = padding(page + at, left);
+		else if (left && page[at] == 0xc3) /* ret */
+			ended = true, len = 1;
+		else
+			len = left ? plain_length(page + at, left) : 0;
+		if (!len)
+			return false;
+		s->starts |= 1ull << (s->before + 2 + s->after);
+		s->after = (uint8_t)(s->after + len);
 	}
-	return n <= UTRAMP_MOVED_MAX ? n : 0;
+	return s->before + (unsigned)s->after <= UTRAMP_MOVED_MAX;
 }
 
 static unsigned window_size(const struct usite *s)
 {
-	return s->form == USITE_AFTER ? 2u + s->moved : JUMP;
+	return s->before + 2u + s->after;
 }
 
 /* Windows of one copy must not overlap. */
@@ -435,17 +491,60 @@ static bool fits(const struct copy *c, const struct usite *s)
 	return true;
 }
 
-/* The form in which the syscall at offset off can be taken, and the entry for it. False: in none. */
-static bool choose_form(const struct copy *c, const uint8_t *page, unsigned off, struct usite *s, unsigned *entry)
+/* A window for the syscall at offset off with these instructions from before it. UTRAMPS, or the entry of the table for it. */
+static unsigned try_window(const struct copy *c, const uint8_t *page, unsigned off, const uint8_t *len, unsigned n, struct usite *s)
 {
-	*s = (struct usite){.off = (uint16_t)off, .form = USITE_AFTER, .used = true};
-	s->moved = (uint8_t)movable(page, off, s);
-	*entry = s->moved ? find_entry((s->starts & 8 ? ENTRY_3 : 0) | (s->starts & 16 ? ENTRY_4 : 0)) : UTRAMPS;
-	if (*entry < UTRAMPS && fits(c, s))
+	*s = (struct usite){.used = true};
+	for (unsigned i = n; i-- > 0;) { /* the first of them is the last of len[] */
+		s->before = (uint8_t)(s->before + len[i]);
+		s->starts |= 1ull << s->before; /* where the next one begins, or the syscall */
+	}
+	s->off = (uint16_t)(off - s->before);
+	if (!take_behind(page, off, s) || s->starts & 1u << 6 || !fits(c, s))
+		return UTRAMPS;
+	return find_entry((s->starts & 8 ? ENTRY_3 : 0) | (s->starts & 16 ? ENTRY_4 : 0));
+}
+
+/* The window that needs the least special entry; nothing from before the syscall, if that will do. False: there is none. */
+static bool choose_window(const struct copy *c, const uint8_t *page, unsigned off, struct usite *s, unsigned *entry)
+{
+	uint8_t len[BEFORE_MAX];
+	unsigned n = 0;
+
+	*entry = try_window(c, page, off, len, 0, s);
+	if (*entry < UTRAMPS)
 		return true;
-	*s = (struct usite){.off = (uint16_t)(off - 5), .form = USITE_BEFORE, .starts = 1u << 5, .used = true};
-	*entry = find_entry(ENTRY_ANY);
-	return *entry < UTRAMPS && mov_before(page, off) && fits(c, s);
+	n = instructions_before(page, off, len);
+	if (!n && number_before(page, off)) {
+		len[0] = 5;
+		n = 1;
+	}
+	for (unsigned i = 1; i <= n; i++) {
+		struct usite other;
+		unsigned e = try_window(c, page, off, len, i, &other);
+		if (e == UTRAMPS || (*entry < UTRAMPS && entry_class(e) >= entry_class(*entry)))
+			continue;
+		*s = other;
+		*entry = e;
+	}
+	return *entry < UTRAMPS;
+}
+
+/*
+ * Sites that had no window, by what stands there: looking takes a while. One that loses its place here is looked at again.
+ */
+static bool in_vain(gpa_t gpa, const uint8_t *page, bool found)
+{
+	static uint64_t known[256];
+	unsigned off = gpa & (PAGE_SIZE - 1);
+	uint64_t key = gpa * 0x9e3779b97f4a7c15ull + 1;
+
+	for (unsigned i = off > 16 ? off - 16 : 0; i < off + 10 && i < PAGE_SIZE; i++)
+		key = (key ^ page[i]) * 0x100000001b3ull;
+	uint64_t *slot = &known[key >> 56];
+	if (found)
+		*slot = key;
+	return *slot == key;
 }
 
 /*
@@ -461,7 +560,7 @@ static void write_jump(volatile uint8_t *to, const struct usite *s, unsigned ent
 	__builtin_memcpy(bytes, "\xff\x24\xe5", 3);
 	__builtin_memcpy(bytes + 3, &address, 4);
 	for (unsigned i = 2; i < window_size(s); i++)
-		if (s->starts & 1u << i)
+		if (s->starts & 1ull << i)
 			to[i] = bytes[i];
 	for (unsigned i = 2; i < window_size(s); i++)
 		to[i] = bytes[i];
@@ -520,10 +619,14 @@ static bool add_site(struct vcpu *v, struct uproc *u, gva_t va, bool *written)
 	if (c &&
 	    copy_bytes(c)[off] != page[off]) /* done before; this U had the page mapped then, or has it elsewhere too */
 		return where[u->slot][c - copy] <= GONE;
+	if (in_vain(w.gpa, page, false))
+		return false;
 	vector_registers_save();
 	unsigned n;
-	bool ok = choose_form(c, page, off, &s, &n);
+	bool ok = choose_window(c, page, off, &s, &n);
 	vector_registers_restore();
+	if (!ok)
+		in_vain(w.gpa, page, true);
 	*written = ok && !c && index_of(w.gpa) && writers[index_of(w.gpa) - copy_of_page];
 	if (!ok || (!c && !(c = make_copy(v, w.gpa, page))))
 		return false;
@@ -568,7 +671,7 @@ gva_t upatch_return(struct uproc *u, uint64_t id)
 	if (id >= UTRAMPS || !__atomic_load_n(&site[id].used, __ATOMIC_ACQUIRE) ||
 	    where[u->slot][site[id].copy] <= GONE)
 		return 0;
-	return where[u->slot][site[id].copy] + site[id].off + (site[id].form == USITE_AFTER ? 2 : 7);
+	return where[u->slot][site[id].copy] + site[id].off + site[id].before + 2;
 }
 
 gva_t upatch_to_guest(struct uproc *u, gva_t rip)
@@ -578,10 +681,11 @@ gva_t upatch_to_guest(struct uproc *u, gva_t rip)
 
 	if (rip < utramp_address(0) || off >= UTRAMP_WINDOW || !site[n].used || where[u->slot][site[n].copy] <= GONE)
 		return rip;
-	gva_t start = where[u->slot][site[n].copy] + site[n].off;
-	if (site[n].form == USITE_AFTER)
-		return start + (at < UTRAMP_AFTER ? 0 : 2 + MIN(at - UTRAMP_AFTER, (unsigned)site[n].moved));
-	return start + (at < UTRAMP_BEFORE ? 0 : 5);
+	const struct usite *s = &site[n];
+	gva_t start = where[u->slot][s->copy] + s->off;
+	if (at < s->before + UTRAMP_CALL) /* in the call: before the syscall */
+		return start + MIN(at, (unsigned)s->before);
+	return start + s->before + 2 + MIN(at - s->before - UTRAMP_CALL, (unsigned)s->after);
 }
 
 gva_t upatch_to_host(struct uproc *u, gva_t rip)
@@ -593,12 +697,15 @@ gva_t upatch_to_host(struct uproc *u, gva_t rip)
 	unsigned off = rip & (PAGE_SIZE - 1);
 	for (unsigned n = __atomic_load_n(&copy[number].sites, __ATOMIC_ACQUIRE); n != NONE; n = site[n].next) {
 		const struct usite *s = &site[n];
-		if (s->form == USITE_AFTER && off >= s->off + 2u && off < s->off + 2u + s->moved) {
-			u->s->back = (rip & PAGE_MASK) + s->off + 2 + s->moved;
-			return utramp_address(n) + UTRAMP_AFTER + (off - s->off - 2);
-		}
-		if (s->form == USITE_BEFORE && off == s->off + 5u)
-			return utramp_address(n) + UTRAMP_BEFORE;
+		if (off <= s->off || off >= s->off + window_size(s))
+			continue;
+		unsigned in = off - s->off;
+		if (!(s->starts >> in & 1))
+			return rip; /* in the middle of an instruction */
+		if (in <= s->before)
+			return utramp_address(n) + in;
+		u->s->back = (rip & PAGE_MASK) + s->off + window_size(s);
+		return utramp_address(n) + UTRAMP_CALL + in - 2;
 	}
 	return rip;
 }

@@ -7,7 +7,7 @@
 #include "mmu/utramp.h"
 
 #define LIT_STUB 56u
-_Static_assert(UTRAMP_AFTER + UTRAMP_MOVED_MAX + 7 <= LIT_STUB, "trampoline");
+_Static_assert(UTRAMP_CALL + UTRAMP_MOVED_MAX + 7 <= LIT_STUB, "trampoline");
 
 static uint8_t *windows;
 
@@ -30,11 +30,11 @@ static uint8_t *put(uint8_t *p, const void *bytes, unsigned n)
 }
 
 /*
- *     mov  $nr, %eax             USITE_BEFORE only: the instruction that was moved
+ *     ...                        the instructions from before the syscall
  *     mov  $number, %ecx
  *     jmp  *LIT_STUB(%rip)
- *     ...                        USITE_AFTER only: the instructions that were moved
- *     jmp  *back                 USITE_AFTER only: through the slice
+ *     ...                        those from behind it
+ *     jmp  *back                 through the slice
  */
 void utramp_write(unsigned slot, unsigned n, const struct usite *s, const uint8_t *text)
 {
@@ -43,15 +43,14 @@ void utramp_write(unsigned slot, unsigned n, const struct usite *s, const uint8_
 	uint32_t back = USHARE_LOW + US_BACK, number = n;
 	int32_t rel;
 
-	if (s->form == USITE_BEFORE)
-		p = put(p, text, 5);
+	p = put(p, text, s->before);
 	p = put(p, "\xb9", 1);
 	p = put(p, &number, 4);
 	rel = (int32_t)(t + LIT_STUB - (p + 6));
 	p = put(p, "\xff\x25", 2);
 	p = put(p, &rel, 4);
-	if (s->form == USITE_AFTER) {
-		p = put(p, text + 2, s->moved);
+	if (s->after) {
+		p = put(p, text + s->before + 2, s->after);
 		p = put(p, "\xff\x24\x25", 3);
 		put(p, &back, 4);
 	}

@@ -11,19 +11,15 @@
 #define UTRAMPS 4096u   /* entries of the table; number n leads to trampoline n */
 #define UTRAMP_SIZE 64u /* bytes */
 #define UTRAMP_WINDOW (UTRAMPS * UTRAMP_SIZE)
-#define UTRAMP_MOVED_MAX 24u /* bytes of instructions that move from behind a syscall into its trampoline */
-#define UTRAMP_AFTER 11u     /* where they begin there */
-#define UTRAMP_BEFORE 5u     /* where the instruction behind the one moved from before a syscall begins */
-
-enum usite_form { USITE_AFTER, USITE_BEFORE };
+#define UTRAMP_MOVED_MAX 38u /* bytes of instructions that move into a trampoline */
+#define UTRAMP_CALL 11u      /* bytes of what stands there in place of the syscall, between those from before and from behind it */
 
 /* A rewritten system call, see upatch.c. */
 struct usite {
-	uint16_t copy, off; /* of the window in the page */
-	uint16_t next;      /* of the same copy */
-	uint8_t form;
-	uint8_t moved;   /* USITE_AFTER: bytes behind the syscall that stand in the trampoline */
-	uint32_t starts; /* bit n: an instruction began at byte n of the window */
+	uint16_t copy, off;    /* of the window in the page */
+	uint16_t next;         /* of the same copy */
+	uint8_t before, after; /* bytes around the syscall that stand in the trampoline */
+	uint64_t starts;       /* bit n: an instruction began at byte n of the window, 0 not counted */
 	bool used;
 };
 

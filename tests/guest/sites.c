@@ -5,7 +5,11 @@
  */
 #include "guest-test.h"
 
+#include <elf.h>
+#include <sys/procfs.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/user.h>
 
 static unsigned char *page, *at;
@@ -119,6 +123,69 @@ TEST(jumps_between_number_and_system_call)
 		CHECK_EQ(call(two + 7, 0, 0), getpid());
 		CHECK_EQ(call(two + 12, SYS_getppid, 0), getppid());
 	}
+}
+
+/*
+ * Instructions before the system call, its own place (0), and behind it; 'r' is ret with a NOP of nine bytes behind it. A jump ends those
+ * that have no ret, so that they cannot all move.
+ */
+static const char around[][8] = {
+	{5, 0},       {3, 0, 4},       {3, 0, 'r'}, {0, 'r'},    {2, 5, 0},       {3, 3, 3, 0}, {4, 4, 0},    {7, 0, 2},
+	{3, 4, 0, 1}, {2, 0, 2, 'r'},  {1, 0, 4},   {4, 3, 0},   {2, 3, 0, 'r'},  {3, 0, 2, 3}, {2, 2, 1, 0}, {5, 5, 5, 5, 0},
+	{6, 0, 1},    {1, 1, 1, 2, 0}, {5, 0, 'r'}, {7, 7, 0, 7}, {3, 2, 0, 2, 'r'}, {2, 1, 0, 'r'}, {4, 0, 'r'},  {3, 5, 0, 4},
+};
+
+TEST(jumps_around_a_system_call)
+{
+	const unsigned char *start[ARRAY_LEN(around)];
+	static const char nop9[] = "\x66\x0f\x1f\x84\x00\x00\x00\x00\x00";
+
+	code_begin();
+	for (int i = 0; i < 40; i++) /* something to fall into step in */
+		emit("\x48\x83\xc7\x01", 4);
+	for (size_t r = 0; r < ARRAY_LEN(around); r++) {
+		bool call_done = false, returned = false;
+		start[r] = at;
+		for (int i = 0; i < 8 && (around[r][i] || !call_done); i++) {
+			int n = around[r][i];
+			returned = n == 'r';
+			if (!n) {
+				emit("\x0f\x05", 2);
+				call_done = true;
+			} else if (returned) {
+				emit("\xc3", 1);
+				emit(nop9, 9);
+			} else {
+				emit(by_length[n].bytes, (size_t)n);
+			}
+		}
+		if (!returned)
+			emit("\xeb\x02\xff\xc7\xff\xc7\xc3", 7); /* jmp over an inc; inc %edi; ret */
+	}
+	code_end();
+	for (int round = 0; round < 50; round++)
+		for (size_t r = 0; r < ARRAY_LEN(around); r++) {
+			bool call_done = false;
+			int adds = 1, length;
+			const unsigned char *to = start[r];
+			for (int i = 0; i < 8 && (around[r][i] || !call_done); i++) {
+				call_done |= !around[r][i];
+				if (around[r][i] == 'r')
+					adds--;
+				else if (around[r][i])
+					adds += by_length[(int)around[r][i]].adds;
+			}
+			call_done = false;
+			for (int i = 0; i < 8 && (around[r][i] || !call_done); i++) {
+				CHECK_EQ(call(to, SYS_getppid, 100), 100 + adds);
+				if (around[r][i] == 'r')
+					break;
+				length = around[r][i] ? around[r][i] : 2;
+				call_done |= !around[r][i];
+				adds -= around[r][i] ? by_length[length].adds : 0;
+				to += length;
+			}
+		}
 }
 
 static volatile unsigned long fault_ip;
@@ -262,4 +329,80 @@ TEST(breakpoints_beside_system_calls)
 int main(int argc, char **argv)
 {
 	return run_tests(argc, argv);
+}
+
+extern char __executable_start[], etext[];
+
+#define CORE "/tmp/sites.core"
+
+/* The core dump of a program that was killed in code: its rip is its own, and its code is as it was written. */
+static void check_core(const unsigned char *code, const unsigned char *bytes, size_t n)
+{
+	int fd = open(CORE, O_RDONLY), notes = 0, loads = 0;
+	struct stat st;
+
+	CHECK(fd >= 0 && fstat(fd, &st) == 0);
+	const char *core = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	CHECK(core != MAP_FAILED);
+	const Elf64_Ehdr *e = (const void *)core;
+	const Elf64_Phdr *p = (const void *)(core + e->e_phoff);
+	for (unsigned i = 0; i < e->e_phnum; i++) {
+		if (p[i].p_type == PT_LOAD && p[i].p_vaddr == (uintptr_t)code && p[i].p_filesz >= n) {
+			CHECK(memcmp(core + p[i].p_offset, bytes, n) == 0);
+			loads++;
+		}
+		const char *at_note = core + p[i].p_offset, *end = at_note + p[i].p_filesz;
+		while (p[i].p_type == PT_NOTE && at_note < end) {
+			const Elf64_Nhdr *note = (const void *)at_note;
+			const char *desc = at_note + sizeof(*note) + (note->n_namesz + 3u) / 4 * 4;
+			if (note->n_type == NT_PRSTATUS) {
+				const struct elf_prstatus *status = (const void *)desc;
+				const struct user_regs_struct *r = (const void *)&status->pr_reg;
+				CHECK((r->rip >= (uintptr_t)code && r->rip < (uintptr_t)code + n) ||
+				      (r->rip >= (uintptr_t)__executable_start && r->rip < (uintptr_t)etext));
+				notes++;
+			}
+			at_note = desc + (note->n_descsz + 3u) / 4 * 4;
+		}
+	}
+	CHECK_EQ(notes, 1);
+	CHECK_EQ(loads, 1);
+	munmap((void *)core, (size_t)st.st_size);
+	close(fd);
+}
+
+TEST(core_dumps)
+{
+	volatile uint32_t *turns = map_shared(PAGE);
+	struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+	int st, pattern = open("/proc/sys/kernel/core_pattern", O_WRONLY);
+
+	if (pattern < 0 || write(pattern, CORE, sizeof(CORE) - 1) < 0)
+		SKIP("core_pattern cannot be set");
+	close(pattern);
+	CHECK(setrlimit(RLIMIT_CORE, &unlimited) == 0);
+	code_begin();
+	unsigned char bytes[64];
+	size_t n = numbered(page, 7);
+	numbered(bytes, 7);
+	code_end();
+	for (unsigned round = 0; round < 40; round++) {
+		*turns = 0;
+		unlink(CORE);
+		pid_t pid = fork_ok();
+		if (!pid)
+			for (;;) {
+				CHECK_EQ(call(page, 39, 5), 7);
+				++*turns;
+			}
+		while (*turns < 50 + round * 7)
+			sched_yield();
+		for (volatile unsigned i = 0; i < round * 101; i++)
+			;
+		CHECK(kill(pid, SIGQUIT) == 0);
+		CHECK_EQ(waitpid(pid, &st, 0), pid);
+		CHECK(WIFSIGNALED(st) && WTERMSIG(st) == SIGQUIT && WCOREDUMP(st));
+		check_core(page, bytes, n);
+	}
+	unlink(CORE);
 }
