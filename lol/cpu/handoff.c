@@ -41,9 +41,11 @@ K_ALLOW(write, SCMP_A0(SCMP_CMP_GE, FD_MONITOR));
 #define LONG_AWAY 100  /* so few: spin again */
 /* How often the scheduler is asked: some time slices, or one turn of a neighbour looks like more. */
 #define CHECK_US 20000
-#define WAKE_NS 50000      /* what a wake-up from afar takes also counts as having been ready */
-#define COMPETITOR (SHARE_ONE / 4) /* K was kept waiting for more than a quarter of the time; each look counts a quarter, too: bursts pass */
-#define SUSPECT (COMPETITOR - 32)  /* back from home: one bad look will do */
+#define WAKE_NS 50000 /* what a wake-up from afar takes also counts as having been ready */
+#define COMPETITOR \
+	(SHARE_ONE / \
+	 4) /* K was kept waiting for more than a quarter of the time; each look counts a quarter, too: bursts pass */
+#define SUSPECT (COMPETITOR - 32) /* back from home: one bad look will do */
 #define BACKOFF_MIN_US 20000
 #define BACKOFF_MAX_US 500000
 #define KILL_TRIES 200000 /* of 0.2 ms and more */

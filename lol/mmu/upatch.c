@@ -492,7 +492,8 @@ static bool fits(const struct copy *c, const struct usite *s)
 }
 
 /* A window for the syscall at offset off with these instructions from before it. UTRAMPS, or the entry of the table for it. */
-static unsigned try_window(const struct copy *c, const uint8_t *page, unsigned off, const uint8_t *len, unsigned n, struct usite *s)
+static unsigned try_window(const struct copy *c, const uint8_t *page, unsigned off, const uint8_t *len, unsigned n,
+			   struct usite *s)
 {
 	*s = (struct usite){.used = true};
 	for (unsigned i = n; i-- > 0;) { /* the first of them is the last of len[] */

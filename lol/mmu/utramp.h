@@ -12,7 +12,8 @@
 #define UTRAMP_SIZE 64u /* bytes */
 #define UTRAMP_WINDOW (UTRAMPS * UTRAMP_SIZE)
 #define UTRAMP_MOVED_MAX 38u /* bytes of instructions that move into a trampoline */
-#define UTRAMP_CALL 11u      /* bytes of what stands there in place of the syscall, between those from before and from behind it */
+#define UTRAMP_CALL \
+	11u /* bytes of what stands there in place of the syscall, between those from before and from behind it */
 
 /* A rewritten system call, see upatch.c. */
 struct usite {
