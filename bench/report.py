@@ -114,6 +114,17 @@ def amount(value, unit):
     return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
 
 
+def no_flush(row, world):
+    return row in worlds.FLUSHES and world in worlds.NO_FLUSH
+
+
+def verdict(figures, row, own, best, peer):
+    if own <= best:
+        return ""
+    spread = max(figures.spread(row, "lol"), figures.spread(row, peer), 1)
+    return " (behind)" if own > best * (1 + spread / 100) else " (equal within the spread)"
+
+
 def table_rows(figures, rows, names):
     for row, entry in rows.items():
         if not any(figures.median(row, world) for world in names):
@@ -125,15 +136,16 @@ def table_rows(figures, rows, names):
             if value is None:
                 cells.append("failed" if (row, world) in figures.errors else "-")
             else:
-                cells.append(f"{amount(value, figures.unit(row))} ±{figures.spread(row, world):.0f} %")
+                mark = " (no flush)" if no_flush(row, world) else ""
+                cells.append(f"{amount(value, figures.unit(row))} ±{figures.spread(row, world):.0f} %{mark}")
         if "lol" in names:
             own = figures.slowdown(row, "lol")
-            peers = [figures.slowdown(row, world) for world in names if world not in ("native", "lol")]
-            best = min((peer for peer in peers if peer), default=None)
+            peers = [(figures.slowdown(row, world), world) for world in names if world not in ("native", "lol") and not no_flush(row, world)]
+            best, peer = min((peer for peer in peers if peer[0]), default=(None, None))
             cells.append(f"{own:.2f} x" if own else "-")
             reached = "" if not own or aim is None else (" yes" if own <= aim else " no")
             cells.append((f"{aim:g} x" if aim else "-") + reached)
-            cells.append("-" if not own or not best else f"{best / own:.2f} x" + ("" if own <= best else " (behind)"))
+            cells.append("-" if not own or not best else f"{best / own:.2f} x" + verdict(figures, row, own, best, peer))
         yield cells
 
 
@@ -182,6 +194,9 @@ def markdown(lines, figures, plots, folder=""):
                 means.append(f"{100 / mean:.0f} % ({count})" if mean else "-")
             text.append("| geometric mean, native = 100 % (loads) | " + " | ".join(means + [""] * len(ours)) + " |")
         text.append("")
+        if any(no_flush(row, world) and figures.median(row, world) for row in rows for world in names):
+            text.append("No flush: UML's block device does not pass flushes on, so its writes are not on the host's disk; it is no peer there (`bench/README.md`).")
+            text.append("")
         if plot in plots:
             text.append(f"![{title}: time as a multiple of native]({folder}{plot}.svg)")
             text.append("")
