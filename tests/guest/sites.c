@@ -327,11 +327,6 @@ TEST(breakpoints_beside_system_calls)
 	CHECK_EQ(waitpid(pid, &st, 0), pid);
 }
 
-int main(int argc, char **argv)
-{
-	return run_tests(argc, argv);
-}
-
 extern char __executable_start[], etext[];
 
 #define CORE "/tmp/sites.core"
@@ -406,4 +401,9 @@ TEST(core_dumps)
 		check_core(page, bytes, n);
 	}
 	unlink(CORE);
+}
+
+int main(int argc, char **argv)
+{
+	return run_tests(argc, argv);
 }

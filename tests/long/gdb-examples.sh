@@ -17,6 +17,9 @@ for version in 6.12 6.1; do
 	grep -hE '^(drgn|crash): ' "$LOL_TMP/dump.log" || true
 	[[ "$SKIPPED " != *" gdb-examples "* ]] || FAILED+=" gdb-examples"
 	[ -z "$FAILED" ] || all+=" $version:$FAILED"
+	LOL_GUEST_TESTS=uprobe system_tests "$TESTS/system/guest-programs.sh"
+	grep '^uprobe .* 0 skipped' "$LOL_TMP/guest-programs.log" || FAILED=" uprobe"
+	[ -z "$FAILED" ] || all+=" $version:$FAILED"
 done
 [ -z "$all" ] || fail "with debug information:$all"
 echo passed
