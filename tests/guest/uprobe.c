@@ -131,7 +131,7 @@ TEST_LIMIT(probes_of_a_running_program, 120)
 		before = *turns;
 		while (*turns < before + 20)
 			sched_yield();
-		CHECK(count_of(fd) >= 20);
+		CHECK(count_of(fd) >= 19); /* the call that was under way may have been behind the place */
 	}
 	kill(pid, SIGKILL);
 	CHECK_EQ(waitpid(pid, &st, 0), pid);
