@@ -250,6 +250,34 @@ unsigned plain_length(const uint8_t *bytes, size_t n)
 	}
 }
 
+unsigned register_move_length(const uint8_t *bytes, size_t n)
+{
+	ZydisDecodedInstruction zi;
+
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, n, &zi)) ||
+	    zi.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+		return 0;
+	switch (zi.meta.category) {
+	case ZYDIS_CATEGORY_DATAXFER:
+	case ZYDIS_CATEGORY_LOGICAL:
+	case ZYDIS_CATEGORY_BINARY:
+		break;
+	default:
+		return 0;
+	}
+	bool immediate = zi.opcode >= 0xb8 && zi.opcode <= 0xbf; /* mov $imm, %reg */
+	bool registers = zi.attributes & ZYDIS_ATTRIB_HAS_MODRM && zi.raw.modrm.mod == 3;
+	return immediate || registers ? zi.length : 0;
+}
+
+bool strange_code(const uint8_t *bytes, size_t n)
+{
+	ZydisDecodedInstruction zi;
+
+	return !ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, n, &zi)) ||
+	       (zi.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && !zi.opcode);
+}
+
 void vector_registers_save(void)
 {
 	struct vcpu *v = vh.vcpu;

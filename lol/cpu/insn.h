@@ -64,6 +64,12 @@ unsigned branch_length(const uint8_t *bytes, size_t n, int64_t *target);
 /* Length of the instruction at bytes if it does the same anywhere and goes on behind itself, otherwise 0. Uses Zydis. */
 unsigned plain_length(const uint8_t *bytes, size_t n);
 
+/* Length of a move or a computation between registers, or with a constant, otherwise 0. Uses Zydis. */
+unsigned register_move_length(const uint8_t *bytes, size_t n);
+
+/* What compilers do not make: bytes that are no instruction, and add %r8, r/m8, which zeros look like. Uses Zydis. */
+bool strange_code(const uint8_t *bytes, size_t n);
+
 /* Around a call of those above in site context: the guest kernel's vector registers are live there. Not nested. */
 void vector_registers_save(void);
 void vector_registers_restore(void);

@@ -394,11 +394,13 @@ static unsigned find_entry(unsigned class)
 #define BEFORE_MAX 4u /* instructions */
 #define RUN_IN 128u
 #define PHASES 8u
+#define SETTLED 24u /* bytes */
 
 /*
- * Lengths of the instructions that end at off, the nearest first; returns how many of them are known and can move. Code is read from
- * somewhere before: where that is inside an instruction, x86 code falls into step within a few. So it is begun at several
- * bytes, and what all of them find is believed.
+ * Lengths of the instructions that end at off, the nearest first; returns how many of them are known and can move. Nothing tells where
+ * instructions begin but reading from somewhere before: inside of an instruction, x86 code falls into step within a few. So
+ * it is begun at several bytes, and what all of them find is believed; but not behind zeros and other things that are no
+ * code, out of which all may come in the same wrong step, and only of moves between registers, as data seldom look like them.
  */
 static unsigned instructions_before(const uint8_t *page, unsigned off, uint8_t len[BEFORE_MAX])
 {
@@ -410,15 +412,20 @@ static unsigned instructions_before(const uint8_t *page, unsigned off, uint8_t l
 		unsigned start[BEFORE_MAX + 1] = {0}, at = from + phase, n = 0;
 		while (at < off) {
 			int64_t target;
+			if (at >= from + PHASES + SETTLED && strange_code(page + at, PAGE_SIZE - at))
+				return 0;
 			for (unsigned i = BEFORE_MAX; i > 0; i--)
 				start[i] = start[i - 1];
 			start[0] = at;
 			at += branch_length(page + at, PAGE_SIZE - at, &target);
 		}
-		for (unsigned end = at == off ? off : 0; n < known && end; n++) {
+		if (at != off)
+			return 0;
+		for (unsigned end = off; n < known; n++) {
 			unsigned length = end - start[n];
 			if (phase == 0)
-				len[n] = (uint8_t)(plain_length(page + start[n], length) == length ? length : 0);
+				len[n] =
+					(uint8_t)(register_move_length(page + start[n], length) == length ? length : 0);
 			if (!len[n] || len[n] != length)
 				break;
 			end = start[n];

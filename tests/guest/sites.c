@@ -189,6 +189,30 @@ TEST(jumps_around_a_system_call)
 		}
 }
 
+/* A function that begins behind zeros or data, from which no reader of the code can tell where it begins. */
+TEST(system_calls_behind_data)
+{
+	static const char *data[] = {"\x00",     "\x00\x00", "\x41", "\x48\x8b", "\x0f",
+				     "\xe8\x01", "\x81\xc7", "\xb8", "\x66\x41", "AAAA\x41"};
+	static const uint8_t lengths[] = {1, 2, 1, 2, 1, 2, 2, 1, 2, 5};
+	const unsigned char *start[ARRAY_LEN(data)][8];
+
+	code_begin();
+	for (size_t i = 0; i < ARRAY_LEN(data); i++)
+		for (int zeros = 0; zeros < 8; zeros++) {
+			at += 9 + zeros;
+			emit(data[i], lengths[i]);
+			start[i][zeros] = at;
+			emit("\xb8\x27\x00\x00\x00\x0f\x05", 7); /* mov $SYS_getpid, %eax; syscall */
+			emit("\xeb\x00\x89\xc7\xc3", 5);         /* jmp +0; mov %eax, %edi; ret */
+		}
+	code_end();
+	for (int round = 0; round < 20; round++)
+		for (size_t i = 0; i < ARRAY_LEN(data); i++)
+			for (int zeros = 0; zeros < 8; zeros++)
+				CHECK_EQ(call(start[i][zeros], SYS_getppid, 0), getpid());
+}
+
 static volatile unsigned long fault_ip;
 
 static void on_fault(int sig, siginfo_t *si, void *context)
