@@ -306,7 +306,7 @@ static int check_header(struct image *im)
 
 /* ---- the kernel's own variables and first page tables ---- */
 
-#define FAULT_AROUND 32 /* pages of a file around a fault; Linux takes 16 */
+#define FAULT_AROUND 64 /* pages of a file around a fault; Linux takes 16 */
 
 /* n words of guest RAM for the loader itself, NULL where a damaged file puts them anywhere else. */
 static uint64_t *words(struct image *im, gpa_t gpa, unsigned n)
