@@ -67,6 +67,27 @@ save_regs:
 	cld
 	jmp	*EXIT_RIP
 
+/* The other way round, from struct gregs at rsp up to the flags. */
+.macro pop_regs
+	pop	%rax
+	pop	%rcx
+	pop	%rdx
+	pop	%rbx
+	popq	SAVE_RSP
+	pop	%rbp
+	pop	%rsi
+	pop	%rdi
+	pop	%r8
+	pop	%r9
+	pop	%r10
+	pop	%r11
+	pop	%r12
+	pop	%r13
+	pop	%r14
+	pop	%r15
+	popq	EXIT_RIP
+.endm
+
 /* Trampolines of sites come here: rsp = IVMM stack, the site's number on it. */
 	.globl ivmm_site_entry
 ivmm_site_entry:
@@ -92,23 +113,7 @@ ivmm_exit:
 	jmp	ivmm_exit
 1:	testq	$FL_SET, 17*8(%rsp)
 	jz	ivmm_exit_plain
-	pop	%rax
-	pop	%rcx
-	pop	%rdx
-	pop	%rbx
-	popq	SAVE_RSP
-	pop	%rbp
-	pop	%rsi
-	pop	%rdi
-	pop	%r8
-	pop	%r9
-	pop	%r10
-	pop	%r11
-	pop	%r12
-	pop	%r13
-	pop	%r14
-	pop	%r15
-	popq	EXIT_RIP
+	pop_regs
 	popfq
 	mov	SAVE_RSP, %rsp
 	jmp	*EXIT_RIP
@@ -117,23 +122,7 @@ ivmm_exit:
 ivmm_exit_plain:
 	mov	$1, %eax
 	test	%eax, %eax /* all of the arithmetic flags are clear */
-	pop	%rax
-	pop	%rcx
-	pop	%rdx
-	pop	%rbx
-	popq	SAVE_RSP
-	pop	%rbp
-	pop	%rsi
-	pop	%rdi
-	pop	%r8
-	pop	%r9
-	pop	%r10
-	pop	%r11
-	pop	%r12
-	pop	%r13
-	pop	%r14
-	pop	%r15
-	popq	EXIT_RIP
+	pop_regs
 	mov	SAVE_RSP, %rsp
 	jmp	*EXIT_RIP
 ivmm_exit_end:
