@@ -543,13 +543,13 @@ static bool choose_window(const struct copy *c, const uint8_t *page, unsigned of
  */
 static bool in_vain(gpa_t gpa, const uint8_t *page, bool found)
 {
-	static uint64_t known[256];
+	static uint64_t known[4096];
 	unsigned off = gpa & (PAGE_SIZE - 1);
 	uint64_t key = gpa * 0x9e3779b97f4a7c15ull + 1;
 
 	for (unsigned i = off > 16 ? off - 16 : 0; i < off + 10 && i < PAGE_SIZE; i++)
 		key = (key ^ page[i]) * 0x100000001b3ull;
-	uint64_t *slot = &known[key >> 56];
+	uint64_t *slot = &known[key >> 52];
 	if (found)
 		*slot = key;
 	return *slot == key;
@@ -633,7 +633,7 @@ static bool add_site(struct vcpu *v, struct uproc *u, gva_t va, bool *written)
 	unsigned n;
 	bool ok = choose_window(c, page, off, &s, &n);
 	vector_registers_restore();
-	if (!ok)
+	if (!ok && nsites < UTRAMPS - SITES_SPARE) /* not because the table was full */
 		in_vain(w.gpa, page, true);
 	*written = ok && !c && index_of(w.gpa) && writers[index_of(w.gpa) - copy_of_page];
 	if (!ok || (!c && !(c = make_copy(v, w.gpa, page))))
