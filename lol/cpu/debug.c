@@ -73,7 +73,7 @@ static struct kbreak *user_break(struct vcpu *v, gva_t va)
 	struct kbreak *b = kernel_break(va);
 	struct walk w;
 
-	if (b || !nbreaks() || va >= K_USER_END || !pt_walk(v->cr3, va, &w))
+	if (b || !nbreaks() || va >= K_USER_END || !pt_look(v->cr3, va, &w))
 		return b;
 	for (unsigned i = 0; i < nbreaks(); i++)
 		if (kctl->debug.breaks[i].va && kctl->debug.breaks[i].gpa == w.gpa)
@@ -87,7 +87,7 @@ static uint8_t *text_byte(struct vcpu *v, const struct parked *p, gva_t va)
 
 	if (!p->cpl)
 		return k_ptr(va);
-	return va < K_USER_END && pt_walk(v->cr3, va, &w) ? ram_ptr(&ram, w.gpa, 1) : NULL;
+	return va < K_USER_END && pt_look(v->cr3, va, &w) ? ram_ptr(&ram, w.gpa, 1) : NULL;
 }
 
 bool debug_read_text(gva_t va, uint8_t *buf, size_t n)

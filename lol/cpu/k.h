@@ -399,8 +399,10 @@ struct walk {
 	bool up_writable, up_user, up_nx; /* the part of the levels above the leaf */
 	_Atomic uint64_t *pte;            /* the leaf */
 };
-/* Walk the tables at root. False: not present (or nonsense). */
+/* Walk the tables at root as the MMU would for an access: upper levels become accessed. False: not present (or nonsense). */
 bool pt_walk(gpa_t root, gva_t va, struct walk *w);
+/* The same, and nothing is written: also for a root that may be no page table any more. */
+bool pt_look(gpa_t root, gva_t va, struct walk *w);
 /* Set A, and D for a write, as the MMU would. False: the entry changed meanwhile, walk again. */
 bool pt_set_ad(struct walk *w, bool write);
 

@@ -174,7 +174,7 @@ static void guest_fault(struct vcpu *v, struct gregs *g, uint32_t trapno, uint32
 			break;
 		}
 		struct walk w;
-		bool there = k_is_kernel(cr2) && pt_walk(k_root(v), cr2, &w);
+		bool there = k_is_kernel(cr2) && pt_look(k_root(v), cr2, &w);
 		/* Linux takes a write fault where its table permits writing for a stale TLB, and tries again for ever. */
 		bool never = there && error & PFEC_W && w.writable && ram_ro(&ram, w.gpa);
 		inject_pf(v, g, 0, cr2, (error & (PFEC_W | PFEC_I)) | (there ? PFEC_P : 0) | (never ? PFEC_RSVD : 0));

@@ -240,7 +240,7 @@ void k_flush_page(gva_t va)
 	if (atomic_load(&filled[d]) == atomic_load(&flushed[d]))
 		return;
 	/* A huge leaf is forgotten whole by one invlpg; what maps now says nothing about what did, so take 2 MiB where there is none. */
-	if (pt_walk(k_root(vh.vcpu), va, &w) && w.size == PAGE_SIZE)
+	if (pt_look(k_root(vh.vcpu), va, &w) && w.size == PAGE_SIZE)
 		sys3(SYS_munmap, va & PAGE_MASK, PAGE_SIZE, 0);
 	else if (d == 3)
 		sys3(SYS_munmap, va & PAGE_MASK, PAGE_SIZE, 0); /* fixmap and cpu_entry_area have 4 KiB leaves only */

@@ -421,7 +421,7 @@ static uint64_t current(struct uproc *u, gva_t va)
 {
 	struct walk w;
 
-	if (!pt_walk(u->root, va, &w) || !w.user || !w.accessed)
+	if (!pt_look(u->root, va, &w) || !w.user || !w.accessed)
 		return 0;
 	return allowed(w.gpa, w.writable, w.dirty, w.nx);
 }
@@ -440,7 +440,7 @@ static bool resync_block(struct vcpu *v, struct uproc *u, struct stretch *s, gva
 		uint64_t now = 0;
 		if (!have_leaf_table) {
 			have_leaf_table = true;
-			if (pt_walk(u->root, va, &w) && w.size == PAGE_SIZE)
+			if (pt_look(u->root, va, &w) && w.size == PAGE_SIZE)
 				table = w.pte - i;
 		}
 		if (table) {

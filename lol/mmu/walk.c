@@ -5,7 +5,7 @@
  */
 #include "cpu/k.h"
 
-bool pt_walk(gpa_t root, gva_t va, struct walk *w)
+static inline bool walk(gpa_t root, gva_t va, struct walk *w, bool access)
 {
 	gpa_t table = root & PTE_ADDR;
 
@@ -32,10 +32,20 @@ bool pt_walk(gpa_t root, gva_t va, struct walk *w)
 			w->gpa = (e & PTE_ADDR & ~(size - 1)) | (va & (size - 1));
 			return true;
 		}
-		if (!(e & PTE_A))
+		if (access && !(e & PTE_A))
 			atomic_fetch_or_explicit(slot, PTE_A, memory_order_relaxed);
 		table = e & PTE_ADDR;
 	}
+}
+
+bool pt_walk(gpa_t root, gva_t va, struct walk *w)
+{
+	return walk(root, va, w, true);
+}
+
+bool pt_look(gpa_t root, gva_t va, struct walk *w)
+{
+	return walk(root, va, w, false);
 }
 
 bool pt_set_ad(struct walk *w, bool write)

@@ -81,6 +81,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct walk w;
 		gpa_t gpa;
 		bool rights[3], there = plain_walk(root, va, &gpa, rights);
+		static uint8_t copy[RAM_BYTES];
+		memcpy(copy, ram.base, RAM_BYTES);
+		if (pt_look(root, va, &w) != there || (there && w.gpa != gpa) || memcmp(copy, ram.base, RAM_BYTES))
+			abort();
 		if (pt_walk(root, va, &w) != there)
 			abort();
 		if (!there)

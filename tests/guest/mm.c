@@ -562,6 +562,57 @@ TEST(code_checks_itself)
 
 /* ---- odds and ends ---- */
 
+/*
+ * Pages that were page tables of processes that have ended hold what is written there, whatever a hypervisor still looks for in
+ * them. They are filled with a word that looks like an entry that has not been used; a system call in a page that
+ * one of the dead could write to makes LoL look at what they have mapped.
+ */
+TEST_LIMIT(page_tables_of_the_dead, 120)
+{
+	enum { DEAD = 12, BYTES = 16 << 20 };
+	static const unsigned char code[] = {0xb8, 39, 0, 0, 0, 0x0f, 0x05,
+					     0x3d, 1,  2, 3, 4, 0xc3}; /* getpid, cmp, ret */
+
+	for (int round = 0; round < 20; round++) {
+		int fd = memfd_create("code", 0), st;
+		CHECK(fd >= 0 && ftruncate(fd, PAGE) == 0);
+		pid_t pid[DEAD];
+		for (int i = 0; i < DEAD; i++) {
+			pid[i] = fork_ok();
+			if (pid[i])
+				continue;
+			unsigned char *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+			CHECK(p != MAP_FAILED);
+			memcpy(p, code, sizeof(code));
+			for (uintptr_t j = 1; j < 40; j++) { /* tables of every level */
+				char *q = mmap((void *)(j << 39 | j << 30 | j << 21), PAGE, PROT_READ | PROT_WRITE,
+					       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+				if (q != MAP_FAILED)
+					*q = 1;
+			}
+			_exit(0);
+		}
+		for (int i = 0; i < DEAD; i++) {
+			CHECK_EQ(waitpid(pid[i], &st, 0), pid[i]);
+			CHECK_EQ(st, 0);
+		}
+		uint64_t *words = (uint64_t *)map_rw(BYTES);
+		madvise(words, BYTES, MADV_NOHUGEPAGE);
+		for (size_t i = 0; i < BYTES / 8; i++)
+			words[i] = 1;
+		unsigned char *p = mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+		CHECK(p != MAP_FAILED);
+		usleep(25000);
+		for (int i = 0; i < 5; i++)
+			CHECK_EQ(((int (*)(void))p)(), getpid());
+		for (size_t i = 0; i < BYTES / 8; i++)
+			CHECK_EQ(words[i], 1);
+		munmap(words, BYTES);
+		munmap(p, PAGE);
+		close(fd);
+	}
+}
+
 TEST(brk)
 {
 	char *start = sbrk(0);
