@@ -194,6 +194,7 @@ struct vcpu {
 	struct step step;
 	bool watch_step; /* the next instruction may touch the page of a breakpoint */
 	gva_t last_pf;   /* user address of the #PF that was injected last, 0: none */
+	gpa_t last_pf_root;
 	uint32_t last_pf_access;
 	struct utlb_entry utlb[UTLB_SIZE];
 	uint8_t stack[IVMM_STACK] __attribute__((aligned(64)));

@@ -330,6 +330,7 @@ static bool handle_event(struct vcpu *v, struct uproc *u, struct gregs *g, struc
 			return false;
 		STAT(u_pf_injected);
 		v->last_pf = va;
+		v->last_pf_root = u->root;
 		v->last_pf_access = error;
 		inject_pf(v, g, 3, va, err);
 		return true;
@@ -352,7 +353,8 @@ static void prefill(struct vcpu *v, struct uproc *u)
 {
 	if (!v->last_pf)
 		return;
-	umap_fill_fresh(v, u, v->last_pf, v->last_pf_access);
+	if (v->last_pf_root == u->root) /* another process has not touched it */
+		umap_fill_fresh(v, u, v->last_pf, v->last_pf_access);
 	v->last_pf = 0;
 }
 
