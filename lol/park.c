@@ -109,7 +109,8 @@ bool park_at_rest(const struct machine *m)
 		return false;
 	for (unsigned i = 0; i < m->ctl_cpus; i++) {
 		const struct park *p = &m->ctl->park[i];
-		if (atomic_load(&p->started) && !rests(p))
+		/* The first one is on its way when it has not started yet, and has no state to show. */
+		if ((i == 0 || atomic_load(&p->started)) && !rests(p))
 			return false;
 	}
 	return true;
