@@ -57,6 +57,7 @@ done
 mkfifo hold
 held=()
 for spec in base.img,ro base.img,snapshot base.img,cow=cow1 one.qcow2,format=qcow2; do
+	: >"held.${spec//[.,]/-}" # there before anybody looks for it
 	"$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -d "$spec" -- sh -c 'echo up; read x; dd if=/dev/vda of=/dev/null bs=1M 2>/dev/null && echo read' \
 		<hold >"held.${spec//[.,]/-}" 2>&1 &
 	held+=($!)
