@@ -116,8 +116,8 @@ void access_at(struct gregs *g, const struct insn *in, uint8_t *p);
 
 /* mmio.c: of these moves? */
 bool mmio_op(const struct insn *in);
-/* The move at a register of a device; false: not one of mmio_op(). rip stays. */
-bool mmio_access(struct vcpu *v, struct gregs *g, const struct insn *in, gpa_t gpa);
+/* trap.c: decode() of the guest's own instruction at rip, without breakpoints. */
+bool decode_at(gva_t rip, struct insn *in);
 /* The instruction at g->rip has trapped at a register of a device; false: not an instruction for that. Signal context. */
 bool mmio_trapped(struct vcpu *v, struct gregs *g, gpa_t gpa);
 /* A rewritten site of kind MMIO. */

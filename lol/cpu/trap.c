@@ -136,17 +136,23 @@ static void inject_trap(struct vcpu *v, struct gregs *g, uint32_t trapno, uint32
 	}
 }
 
-bool emulate_at(struct vcpu *v, struct gregs *g)
+bool decode_at(gva_t rip, struct insn *in)
 {
 	uint8_t bytes[15];
+
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		if (!debug_read_text(rip + i, &bytes[i], 1))
+			bytes[i] = 0xcc;
+	return decode(bytes, sizeof(bytes), rip, in);
+}
+
+bool emulate_at(struct vcpu *v, struct gregs *g)
+{
 	struct insn in;
 	const struct insn *site = site_at(g->rip);
 
 	if (!site) {
-		for (unsigned i = 0; i < sizeof(bytes); i++)
-			if (!debug_read_text(g->rip + i, &bytes[i], 1))
-				bytes[i] = 0xcc;
-		if (!decode(bytes, sizeof(bytes), g->rip, &in) || in.op >= OP_LOAD)
+		if (!decode_at(g->rip, &in) || in.op >= OP_LOAD)
 			return false;
 		site = &in;
 	}
