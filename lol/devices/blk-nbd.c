@@ -41,11 +41,17 @@ static void copy(const struct aio_op *op, uint8_t *buffer, bool to_guest)
 	}
 }
 
+/* libnbd tells in several ways that the server has gone. */
+static int64_t failure(int error)
+{
+	return error > 0 && error != ENOTCONN && error != ESHUTDOWN ? -error : -EIO;
+}
+
 static int completed(void *arg, int *error)
 {
 	struct operation *o = arg;
 	struct aio_op *op = o->op;
-	int64_t result = *error ? -*error : (int64_t)o->len;
+	int64_t result = *error ? failure(*error) : (int64_t)o->len;
 
 	if (result >= 0 && o->buffer && op->code == AIO_READ)
 		copy(op, o->buffer, true);
@@ -151,16 +157,23 @@ uint64_t blk_nbd_size(const struct blk_nbd *nbd)
 	return nbd->size;
 }
 
+/* Where the data of a read or write are in one piece; the vectors of other operations mean nothing. */
+static void *whole(const struct operation *o)
+{
+	if (o->buffer)
+		return o->buffer;
+	return o->op->iovcnt ? o->op->iov[0].iov_base : NULL;
+}
+
 static int64_t start(struct blk_nbd *nbd, struct operation *o, nbd_completion_callback done)
 {
 	struct aio_op *op = o->op;
-	uint8_t *data = o->buffer ? o->buffer : op->iovcnt ? op->iov[0].iov_base : NULL;
 
 	switch (op->code) {
 	case AIO_READ:
-		return nbd_aio_pread(nbd->handle, data, o->len, op->offset, done, 0);
+		return nbd_aio_pread(nbd->handle, whole(o), o->len, op->offset, done, 0);
 	case AIO_WRITE:
-		return nbd_aio_pwrite(nbd->handle, data, o->len, op->offset, done, 0);
+		return nbd_aio_pwrite(nbd->handle, whole(o), o->len, op->offset, done, 0);
 	case AIO_SYNC:
 		return nbd_aio_flush(nbd->handle, done, 0);
 	case AIO_ALLOCATE:
@@ -201,7 +214,7 @@ void blk_nbd_submit(struct blk_nbd *nbd, struct aio_op *op)
 		nbd->inflight--;
 		free(o->buffer);
 		free(o);
-		op->done(op, error ? -error : -EIO);
+		op->done(op, failure(error));
 	}
 	watch(nbd);
 }

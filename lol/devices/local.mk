@@ -51,7 +51,7 @@ lol_net_sources = lol/devices/net-packet.c lol/devices/net-stream.c lol/devices/
 lol_vsock_sources = lol/devices/virtio-vsock.c lol/devices/vsock-conn.c
 lol_terminal_sources = lol/outstream.c lol/terminal.c
 
-devices_tests = tests/unit/test-devices tests/unit/test-devices-command tests/unit/test-devices-serial \
+devices_tests = tests/unit/test-blk-nbd tests/unit/test-devices tests/unit/test-devices-command tests/unit/test-devices-serial \
 	tests/unit/test-devices-terminal tests/unit/test-p9 tests/unit/test-virtio tests/unit/test-virtio-balloon \
 	tests/unit/test-virtio-blk tests/unit/test-virtio-console tests/unit/test-virtio-net \
 	tests/unit/test-virtio-pmem tests/unit/test-virtio-vsock
@@ -59,6 +59,11 @@ if HAVE_CMOCKA
 check_PROGRAMS += $(devices_tests)
 TESTS += $(devices_tests)
 endif
+
+tests_unit_test_blk_nbd_SOURCES = tests/unit/test-blk-nbd.c lol/devices/blk-nbd.c lol/devices/report.c lol/child.c lol/error.c \
+	lol/loop.c lol/storage.c lol/storage_resize.c
+tests_unit_test_blk_nbd_CFLAGS = $(UNIT_CFLAGS) $(JANSSON_CFLAGS) $(NBD_CFLAGS)
+tests_unit_test_blk_nbd_LDADD = $(UNIT_LIBS) $(JANSSON_LIBS) $(NBD_LIBS)
 
 tests_unit_test_devices_SOURCES = tests/unit/test-devices.c lol/devices/bus.c lol/devices/power.c lol/devices/rtc.c \
 	lol/loop.c
