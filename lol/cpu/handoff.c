@@ -51,6 +51,16 @@ K_ALLOW(write, SCMP_A0(SCMP_CMP_GE, FD_MONITOR));
 #define KILL_TRIES 200000 /* of 0.2 ms and more */
 #define STUB_NS 500000000 /* of CPU time: the stub alone never takes that long */
 
+static uint32_t u_spin_max(void)
+{
+	return MIN(kctl->spin_us * U_SPIN_PER_US, UINT16_MAX); /* the stub takes so many bits */
+}
+
+static uint32_t u_spin_min(void)
+{
+	return MIN(U_SPIN, u_spin_max());
+}
+
 void handoff_init(struct vcpu *v)
 {
 	struct handoff *h = &v->handoff;
@@ -58,6 +68,7 @@ void handoff_init(struct vcpu *v)
 	h->schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
 	h->backoff = us_to_tsc(BACKOFF_MIN_US);
 	h->check_at = rdtsc() + us_to_tsc(CHECK_US);
+	h->u_spin = u_spin_min();
 }
 
 static void go_to(int cpu)
@@ -255,6 +266,21 @@ static bool wait_turn(struct vcpu *v, struct uproc *u, uint32_t cmd, unsigned op
 }
 
 /*
+ * The U that ran last fell asleep while the guest kernel worked for it (a large page is 0.1 ms of zeroes): a wake-up from here
+ * takes longer than to spin on, if what it waits for is mostly near.
+ */
+static void adapt_u_spin(struct handoff *h, const struct ushare *s)
+{
+	uint64_t late = rdtsc() - *(volatile const uint64_t *)&s->slept_at;
+
+	if (h->idled || late > us_to_tsc(kctl->spin_us))
+		h->u_spin = MAX(h->u_spin / 2, u_spin_min());
+	else
+		h->u_spin = MIN(h->u_spin * 2, u_spin_max());
+	h->idled = false;
+}
+
+/*
  * Let u sleep no longer. When another U of this vCPU still spins on the CPU that u needs,
  * its own thread rings the bell and then makes room: a wake-up on the same CPU costs a
  * tenth of one from here.
@@ -280,6 +306,8 @@ static void wake(struct vcpu *v, struct uproc *u)
 	}
 	if (atomic_load(&u->s->u_sleeps)) {
 		STAT(u_sleeps);
+		if (old == u)
+			adapt_u_spin(&v->handoff, u->s);
 		sys6(SYS_futex, (long)bell, FUTEX_WAKE, 1, 0, 0, 0);
 	}
 }
@@ -345,7 +373,7 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 		v->handoff.home_until = rdtsc() + v->handoff.backoff;
 		move(v, true);
 	}
-	uint32_t looks = kctl->spin_us && !v->handoff.home ? U_SPIN : 0;
+	uint32_t looks = kctl->spin_us && !v->handoff.home ? v->handoff.u_spin : 0;
 	if (s->spin != looks)
 		s->spin = looks;
 	if (cmd & UCMD_BATCH && !send_batch(u, &token))

@@ -65,6 +65,7 @@ void vcpu_idle(struct vcpu *v)
 	uint64_t began = rdtsc();
 
 	STAT(hlt);
+	v->handoff.idled = true;
 	atomic_fetch_sub(&vcpus_active, 1);
 	if (!may_poll(v) || !poll(v)) {
 		STAT(hlt_sleeps);

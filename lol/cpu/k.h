@@ -148,10 +148,12 @@ struct step {
 /* How K waits for the U's of a vCPU (handoff.c). Times in TSC ticks. */
 struct handoff {
 	bool home;          /* on the CPU of its U's */
+	bool idled;         /* the vCPU was halted since a U was woken last */
 	bool rested;        /* the vCPU was stopped: what the scheduler has counted since the last look says nothing */
 	int32_t long_share; /* of the waits that were longer than a spin, in 1/1024 */
 	int32_t kept;       /* share of the time that it was kept waiting for its CPU, in 1/1024 */
 	uint32_t waits, sleeps;
+	uint32_t u_spin; /* turns of a U's wait loop before it sleeps */
 	uint64_t home_until, backoff;
 	uint64_t check_at, checked, waited; /* waited: ns, as the scheduler says */
 	uint64_t monitor;                   /* ns, its CPU time when checked */
@@ -398,7 +400,7 @@ struct walk {
 	uint64_t size; /* bytes the leaf maps: 4 KiB, 2 MiB, 1 GiB */
 	bool writable, user, nx, dirty, accessed;
 	bool up_writable, up_user, up_nx; /* the part of the levels above the leaf */
-	_Atomic uint64_t *pte;            /* the leaf */
+	_Atomic uint64_t *pte; /* the leaf; where nothing is present, that of 4 KiB where it would be, or NULL */
 };
 /* Walk the tables at root as the MMU would for an access: upper levels become accessed. False: not present (or nonsense). */
 bool pt_walk(gpa_t root, gva_t va, struct walk *w);

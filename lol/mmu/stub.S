@@ -318,6 +318,10 @@ stub_wait:
 	dec	%ecx
 	jnz	1b
 stub_sleep:
+	rdtsc
+	shl	$32, %rdx
+	or	%rdx, %rax
+	mov	%rax, US(US_SLEPT_AT)
 	lea	(us_base + USHARE_SIZE)(%rip), %rdi
 	mov	US(US_SLOT), %eax
 	and	$(MAX_U - 1), %eax

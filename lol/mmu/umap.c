@@ -426,32 +426,24 @@ static uint64_t current(struct uproc *u, gva_t va)
 	return allowed(w.gpa, w.writable, w.dirty, w.nx);
 }
 
-/* One 2 MiB block; false when nothing in it is mapped any more. */
+/* One 2 MiB block; false when nothing in it is mapped any more. One look serves all: what is mapped by the table below, by one big leaf, or not. */
 static bool resync_block(struct vcpu *v, struct uproc *u, struct stretch *s, gva_t base, struct shnode *n)
 {
 	struct walk w;
-	bool any = false, have_leaf_table = false;
-	_Atomic uint64_t *table = NULL;
+	bool any = false, big = pt_look(u->root, base, &w) && w.size > PAGE_SIZE;
 
 	for (unsigned i = 0; i < 512; i++) {
+		uint64_t now = 0;
 		if (!n->entry[i])
 			continue;
-		gva_t va = base + i * PAGE_SIZE;
-		uint64_t now = 0;
-		if (!have_leaf_table) {
-			have_leaf_table = true;
-			if (pt_look(u->root, va, &w) && w.size == PAGE_SIZE)
-				table = w.pte - i;
-		}
-		if (table) {
-			uint64_t e = atomic_load_explicit(&table[i], memory_order_relaxed);
-			if ((e & (PTE_P | PTE_U | PTE_A)) == (PTE_P | PTE_U | PTE_A) && w.up_user)
+		if (big && w.user && w.accessed) {
+			now = allowed(w.gpa + i * PAGE_SIZE, w.writable, w.dirty, w.nx);
+		} else if (!big && w.pte && w.up_user) {
+			uint64_t e = atomic_load_explicit(&w.pte[i], memory_order_relaxed);
+			if ((e & (PTE_P | PTE_U | PTE_A)) == (PTE_P | PTE_U | PTE_A))
 				now = allowed(e, (e & PTE_W) && w.up_writable, e & PTE_D, (e & PTE_NX) || w.up_nx);
-		} else {
-			now = current(u, va);
-			have_leaf_table = false;
 		}
-		any |= compare(v, u, s, va, &n->entry[i], now);
+		any |= compare(v, u, s, base + i * PAGE_SIZE, &n->entry[i], now);
 	}
 	return any;
 }

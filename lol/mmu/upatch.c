@@ -296,7 +296,12 @@ void upatch_writer(struct vcpu *v, gpa_t gpa, int more)
 	if (!index)
 		return;
 	/* Counted before the look at copies; make_copy() looks at the count after it has made one known. */
-	atomic_fetch_add(&writers[index - copy_of_page], (uint16_t)more);
+	_Atomic uint16_t *count = &writers[index - copy_of_page];
+	if (several_vcpus())
+		atomic_fetch_add(count, (uint16_t)more);
+	else /* nobody else counts, and a large page is 512 of these */
+		atomic_store_explicit(count, (uint16_t)(atomic_load_explicit(count, memory_order_relaxed) + more),
+				      memory_order_relaxed);
 	if (more < 0 || !atomic_load(index))
 		return;
 	k_lock(&lock);

@@ -121,7 +121,7 @@ static bool start(struct vcpu *v, struct uproc *u)
 	for (unsigned i = 0; i < sizeof(*s) / 8; i++)
 		((volatile uint64_t *)s)[i] = 0;
 	atomic_store(&s->turn, TURN_U);
-	s->spin = kctl->spin_us ? U_SPIN : 0;
+	s->spin = kctl->spin_us ? U_SPIN : 0; /* until K says */
 	s->slot = u->slot;
 	if (sys3(SYS_getrandom, u->secret, sizeof(u->secret), 0) != sizeof(u->secret))
 		k_bug("getrandom failed");

@@ -87,7 +87,9 @@ void uhot_init(void);
 void uhot_touched(gpa_t gpa); /* guest user code has faulted on this page */
 bool uhot_spend(gpa_t gpa);   /* is it worth being mapped in advance, once more? */
 
-#define U_SPIN 2000 /* turns of a U's wait loop before it sleeps, 25 to 60 ns each */
+#define U_SPIN \
+	2000u /* turns of a U's wait loop before it sleeps, 25 to 60 ns each; more where that pays, see handoff.c */
+#define U_SPIN_PER_US 28u /* so that it is no longer than K's bound */
 /* handoff.c: give U its turn with these commands, wait for it. False: the U is dead. */
 /* With UCMD_BATCH the queued operations are sent first. */
 bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd);

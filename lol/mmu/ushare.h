@@ -100,6 +100,7 @@
 #define US_GSBASE 304
 #define US_CALL_ADDR 312
 #define US_TOKEN 320
+#define US_SLEPT_AT 328
 
 /* index in regs[]: the order of the host's gregset_t, so that the handler copies in one go */
 #define UR_R8 0
@@ -157,6 +158,7 @@ struct ushare {
 	uint64_t fsbase, gsbase; /* [K] and [U] */
 	uint64_t call_addr;      /* [U] what the host says about a trapped system call's place */
 	uint64_t token;          /* [U] the last one that it has read, see UCMD_PARK */
+	uint64_t slept_at;       /* [U] time stamp counter when it went to sleep last */
 };
 
 struct ubatch_op {
@@ -183,6 +185,7 @@ _Static_assert(offsetof(struct ushare, fsbase) == US_FSBASE, "layout");
 _Static_assert(offsetof(struct ushare, gsbase) == US_GSBASE, "layout");
 _Static_assert(offsetof(struct ushare, call_addr) == US_CALL_ADDR, "layout");
 _Static_assert(offsetof(struct ushare, token) == US_TOKEN, "layout");
+_Static_assert(offsetof(struct ushare, slept_at) == US_SLEPT_AT, "layout");
 _Static_assert(MAX_U * 4 <= 4096, "one page of bells");
 
 /* Addresses in the stub, for the zygote: see stub.S. */

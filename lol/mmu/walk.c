@@ -15,11 +15,13 @@ static inline bool walk(gpa_t root, gva_t va, struct walk *w, bool access)
 		if (!slot)
 			return false;
 		uint64_t e = atomic_load_explicit(slot, memory_order_relaxed);
-		if (!(e & PTE_P))
-			return false;
 		w->up_writable = w->writable;
 		w->up_user = w->user;
 		w->up_nx = w->nx;
+		if (shift == 12)
+			w->pte = slot;
+		if (!(e & PTE_P))
+			return false;
 		w->writable &= !!(e & PTE_W);
 		w->user &= !!(e & PTE_U);
 		w->nx |= !!(e & PTE_NX);
