@@ -66,5 +66,59 @@ END
 	[ "$all" -gt 300000 ] && [ $((fast * 100)) -gt $((all * 90)) ] || fail "only $fast of $all system calls came without a signal"
 	[ "$evicted" -gt 0 ] || fail "no copy has made room"
 	echo "$all system calls, $((all - fast)) with a signal, $evicted copies made room"
+
+	# Large mappings: a file that is read from end to end (11 faults for 4096 pages, with 64 pages each it would be 64), and
+	# pages of large folios, which take as many operations of the host as there are folios.
+	cat >"$LOL_TMP/mappings.c" <<'END'
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+#define SIZE (16ul << 20)
+int main(int argc, char **argv)
+{
+	static char block[4096];
+	int fd = open("/tmp/file", O_RDWR | O_CREAT, 0600);
+	for (long i = 0; i < SIZE / 4096; i++) {
+		memcpy(block, &i, sizeof(i));
+		if (write(fd, block, 4096) != 4096)
+			return 1;
+	}
+	for (int turn = 0; turn < 20; turn++) {
+		char *p = argc > 1 ? mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+				   : mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
+		if (argc > 1)
+			madvise(p, SIZE, MADV_HUGEPAGE);
+		for (long i = 0; i < SIZE / 4096; i++) {
+			volatile long *word = (long *)(p + i * 4096);
+			if (argc > 1)
+				*word = i;
+			if (*word != i)
+				return 2;
+		}
+		munmap(p, SIZE);
+	}
+	struct utsname name;
+	uname(&name);
+	printf("mapped by %s\n", name.release);
+	return 0;
+}
+END
+	cc -static -O1 -o "$LOL_TMP/root/bin/mappings" "$LOL_TMP/mappings.c" || fail "mappings.c"
+	"$LOL_GUEST" initrd build "$LOL_TMP/mappings.gz" --add "$LOL_TMP/root" || fail initrd
+	for what in "" anonymous; do
+		# shellcheck disable=SC2086 # a word or none
+		boot 120 -q -m 256M -i "$LOL_TMP/mappings.gz" --stats="$LOL_TMP/stats.json" -- /bin/mappings $what
+		expect_status 0
+		expect "mapped by"
+		faults=$(stat_of u_pf_injected) fills=$(stat_of u_fills)
+		echo "${what:-file}: $faults faults, $fills fills for 20 times 4096 pages"
+		! grep -q "mapped by 6\.1\." "$CONSOLE" || continue # without the kit's patches for this
+		[ "$faults" -lt 600 ] || fail "${what:-file}: $faults faults that the guest served for 20 times 4096 pages"
+		[ "$fills" -lt 1200 ] || fail "${what:-file}: $fills fills for 20 times 4096 pages"
+	done
 fi
 echo passed
