@@ -65,6 +65,7 @@
 #include <sys/syscall.h>
 
 #include "cpu/insn.h"
+#include "mmu/utext.h"
 #include "mmu/utramp.h"
 
 K_ALLOW(mprotect);
@@ -368,8 +369,6 @@ void upatch_let_go(struct uproc *u)
 
 /* ---- sites ---- */
 
-#define JUMP 7u /* bytes */
-
 /* Opcodes that 64-bit mode does not have, or not for user code, whatever follows; as the second byte of a table address. */
 static const uint8_t bad_opcode[] = {0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f,
 				     0x37, 0x3f, 0x60, 0x61, 0x6c, 0x6d, 0x6e, 0x6f};
@@ -396,99 +395,6 @@ static unsigned find_entry(unsigned class)
 	return UTRAMPS;
 }
 
-#define BEFORE_MAX 4u /* instructions */
-#define RUN_IN 128u
-#define PHASES 8u
-#define SETTLED 24u /* bytes */
-
-/*
- * Lengths of the instructions that end at off, the nearest first; returns how many of them are known and can move. Nothing tells where
- * instructions begin but reading from somewhere before: inside of an instruction, x86 code falls into step within a few. So
- * it is begun at several bytes, and what all of them find is believed; but not behind zeros and other things that are no
- * code, out of which all may come in the same wrong step, and only of moves between registers, as data seldom look like them.
- */
-static unsigned instructions_before(const uint8_t *page, unsigned off, uint8_t len[BEFORE_MAX])
-{
-	unsigned from = off > RUN_IN ? off - RUN_IN : 0, known = BEFORE_MAX;
-
-	if (off < RUN_IN / 2)
-		return 0;
-	for (unsigned phase = 0; phase < PHASES && known; phase++) {
-		unsigned start[BEFORE_MAX + 1] = {0}, at = from + phase, n = 0;
-		while (at < off) {
-			int64_t target;
-			if (at >= from + PHASES + SETTLED && strange_code(page + at, PAGE_SIZE - at))
-				return 0;
-			for (unsigned i = BEFORE_MAX; i > 0; i--)
-				start[i] = start[i - 1];
-			start[0] = at;
-			at += branch_length(page + at, PAGE_SIZE - at, &target);
-		}
-		if (at != off)
-			return 0;
-		for (unsigned end = off; n < known; n++) {
-			unsigned length = end - start[n];
-			if (phase == 0)
-				len[n] =
-					(uint8_t)(register_move_length(page + start[n], length) == length ? length : 0);
-			if (!len[n] || len[n] != length)
-				break;
-			end = start[n];
-		}
-		known = n;
-	}
-	return known;
-}
-
-/* mov $nr, %eax before the syscall at off, in code read from the start of the page: the number makes sure enough. */
-static bool number_before(const uint8_t *page, unsigned off)
-{
-	unsigned at = 0;
-
-	if (off < 5 || page[off - 5] != 0xb8)
-		return false;
-	while (at < off - 5) {
-		int64_t target;
-		at += branch_length(page + at, PAGE_SIZE - at, &target);
-	}
-	return at == off - 5;
-}
-
-/* One byte of padding, or a NOP of several: its length, 0: neither. */
-static unsigned padding(const uint8_t *p, unsigned left)
-{
-	unsigned n = 0;
-
-	if (left && p[0] == 0xcc)
-		return 1;
-	while (n < left && (p[n] == 0x66 || p[n] == 0x2e))
-		n++;
-	if (n < left && p[n] == 0x90)
-		return n + 1;
-	return n + 2 < left && p[n] == 0x0f && p[n + 1] == 0x1f ? plain_length(p, left) : 0;
-}
-
-/* Of the instructions behind the syscall so many that the window is large enough. False: they cannot move. */
-static bool take_behind(const uint8_t *page, unsigned off, struct usite *s)
-{
-	bool ended = false;
-
-	while (s->before + 2u + s->after < JUMP) {
-		unsigned at = off + 2 + s->after, left = at < PAGE_SIZE ? PAGE_SIZE - at : 0, len;
-		if (ended)
-			len = padding(page + at, left);
-		else if (left && page[at] == 0xc3) /* ret */
-			ended = true, len = 1;
-		else
-			len = left ? plain_length(page + at, left) : 0;
-		if (!len)
-			return false;
-		s->starts |= 1ull << (s->before + 2 + s->after);
-		s->after = (uint8_t)(s->after + len);
-	}
-	return s->before + (unsigned)s->after <= UTRAMP_MOVED_MAX;
-}
-
 static unsigned window_size(const struct usite *s)
 {
 	return s->before + 2u + s->after;
@@ -513,7 +419,7 @@ static unsigned try_window(const struct copy *c, const uint8_t *page, unsigned o
 		s->starts |= 1ull << s->before; /* where the next one begins, or the syscall */
 	}
 	s->off = (uint16_t)(off - s->before);
-	if (!take_behind(page, off, s) || s->starts & 1u << 6 || !fits(c, s))
+	if (!utext_behind(page, off, s) || s->starts & 1u << 6 || !fits(c, s))
 		return UTRAMPS;
 	return find_entry((s->starts & 8 ? ENTRY_3 : 0) | (s->starts & 16 ? ENTRY_4 : 0));
 }
@@ -521,17 +427,13 @@ static unsigned try_window(const struct copy *c, const uint8_t *page, unsigned o
 /* The window that needs the least special entry; nothing from before the syscall, if that will do. False: there is none. */
 static bool choose_window(const struct copy *c, const uint8_t *page, unsigned off, struct usite *s, unsigned *entry)
 {
-	uint8_t len[BEFORE_MAX];
+	uint8_t len[UTEXT_BEFORE_MAX];
 	unsigned n = 0;
 
 	*entry = try_window(c, page, off, len, 0, s);
 	if (*entry < UTRAMPS)
 		return true;
-	n = instructions_before(page, off, len);
-	if (!n && number_before(page, off)) {
-		len[0] = 5;
-		n = 1;
-	}
+	n = utext_before(page, off, len);
 	for (unsigned i = 1; i <= n; i++) {
 		struct usite other;
 		unsigned e = try_window(c, page, off, len, i, &other);
