@@ -190,7 +190,7 @@ def markdown(lines, figures, plots, folder=""):
         if plot == "macro" and "native" in names:
             means = []
             for world in names:
-                mean, count = geometric_mean(figures, worlds.LOADS, world)
+                mean, count = geometric_mean(figures, worlds.MEAN, world)
                 means.append(f"{100 / mean:.0f} % ({count})" if mean else "-")
             text.append("| geometric mean, native = 100 % (loads) | " + " | ".join(means + [""] * len(ours)) + " |")
         text.append("")
