@@ -52,7 +52,7 @@ lol_vsock_sources = lol/devices/virtio-vsock.c lol/devices/vsock-conn.c
 lol_terminal_sources = lol/outstream.c lol/terminal.c
 
 devices_tests = tests/unit/test-blk-nbd tests/unit/test-devices tests/unit/test-devices-command tests/unit/test-devices-serial \
-	tests/unit/test-devices-terminal tests/unit/test-p9 tests/unit/test-virtio tests/unit/test-virtio-balloon \
+	tests/unit/test-devices-terminal tests/unit/test-net-backends tests/unit/test-p9 tests/unit/test-virtio tests/unit/test-virtio-balloon \
 	tests/unit/test-virtio-blk tests/unit/test-virtio-console tests/unit/test-virtio-net \
 	tests/unit/test-virtio-pmem tests/unit/test-virtio-vsock
 if HAVE_CMOCKA
@@ -106,7 +106,12 @@ tests_unit_test_virtio_console_SOURCES = tests/unit/test-virtio-console.c tests/
 tests_unit_test_virtio_console_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_virtio_console_LDADD = $(UNIT_LIBS)
 
-tests_unit_test_virtio_net_SOURCES = tests/unit/test-virtio-net.c tests/unit/test-virtio-driver.h $(lol_net_sources) \
+tests_unit_test_net_backends_SOURCES = tests/unit/test-net-backends.c tests/unit/test-virtio-net.h tests/unit/test-virtio-driver.h $(lol_net_sources) \
+	$(lol_virtio_sources)
+tests_unit_test_net_backends_CFLAGS = $(UNIT_CFLAGS) $(SLIRP_CFLAGS)
+tests_unit_test_net_backends_LDADD = $(UNIT_LIBS) $(SLIRP_LIBS)
+
+tests_unit_test_virtio_net_SOURCES = tests/unit/test-virtio-net.c tests/unit/test-virtio-net.h tests/unit/test-virtio-driver.h $(lol_net_sources) \
 	$(lol_virtio_sources)
 tests_unit_test_virtio_net_CFLAGS = $(UNIT_CFLAGS) $(SLIRP_CFLAGS)
 tests_unit_test_virtio_net_LDADD = $(UNIT_LIBS) $(SLIRP_LIBS)
