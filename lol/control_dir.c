@@ -255,10 +255,12 @@ int control_connect(const char *name, struct lol_error *err)
 		return ret;
 	}
 	fd = try_connect(&un, 0);
-	if (fd == -ECONNREFUSED) {
+	if (fd == -ECONNREFUSED) { /* nobody listens any more, or not yet: under the lock it is one of the two */
 		int lock = lock_dir(dir);
 		if (lock >= 0) {
-			remove_stale(&un);
+			fd = try_connect(&un, 0);
+			if (fd == -ECONNREFUSED)
+				remove_stale(&un);
 			close(lock);
 		}
 	}

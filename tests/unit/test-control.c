@@ -13,9 +13,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "control.h"
@@ -484,7 +486,7 @@ static void test_text(void **state)
 
 static void test_directory(void **state)
 {
-	char dir[] = "/tmp/test-control.XXXXXX", path[256];
+	char dir[] = "/tmp/test-control.XXXXXX", path[256], lol[256];
 	struct control_place one, two;
 	struct lol_error err;
 
@@ -492,6 +494,7 @@ static void test_directory(void **state)
 	assert_non_null(mkdtemp(dir));
 	setenv("XDG_RUNTIME_DIR", dir, 1);
 	assert_int_equal(control_listen("vm", &one, &err), 0);
+	snprintf(lol, sizeof(lol), "%s/lol", dir);
 	snprintf(path, sizeof(path), "%s/lol/vm.sock", dir);
 	struct stat st;
 	assert_int_equal(lstat(path, &st), 0);
@@ -524,6 +527,31 @@ static void test_directory(void **state)
 	control_unlisten(&one); /* is not ours any more: stays */
 	assert_int_equal(access(path, F_OK), 0);
 	control_unlisten(&two);
+
+	/* A VM that is about to listen is waited for: it has the lock. */
+	int begun[2];
+	char byte;
+	assert_int_equal(pipe(begun), 0);
+	pid_t child = fork();
+	if (child == 0) {
+		struct sockaddr_un un = {.sun_family = AF_UNIX};
+		int lock = open(lol, O_RDONLY), s = socket(AF_UNIX, SOCK_STREAM, 0);
+		snprintf(un.sun_path, sizeof(un.sun_path), "%.107s", path);
+		if (flock(lock, LOCK_EX) || bind(s, (struct sockaddr *)&un, sizeof(un)) || write(begun[1], "b", 1) != 1)
+			_exit(1);
+		usleep(200000);
+		_exit(listen(s, 1) || flock(lock, LOCK_UN) || accept(s, NULL, NULL) < 0);
+	}
+	assert_int_equal(read(begun[0], &byte, 1), 1);
+	fd = control_connect("vm", &err);
+	assert_true(fd >= 0);
+	int ended;
+	assert_int_equal(waitpid(child, &ended, 0), child);
+	assert_int_equal(ended, 0);
+	close(fd);
+	close(begun[0]);
+	close(begun[1]);
+	unlink(path);
 
 	/* Something else in its place is left alone. */
 	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
