@@ -427,14 +427,14 @@ static uint64_t current(struct uproc *u, gva_t va)
 }
 
 /* One 2 MiB block; false when nothing in it is mapped any more. One look serves all: what is mapped by the table below, by one big leaf, or not. */
-static bool resync_block(struct vcpu *v, struct uproc *u, struct stretch *s, gva_t base, struct shnode *n)
+static bool resync_block(struct vcpu *v, struct uproc *u, struct stretch *s, gva_t base, uint64_t *entry)
 {
 	struct walk w;
 	bool any = false, big = pt_look(u->root, base, &w) && w.size > PAGE_SIZE;
 
 	for (unsigned i = 0; i < 512; i++) {
 		uint64_t now = 0;
-		if (!n->entry[i])
+		if (!entry[i])
 			continue;
 		if (big && w.user && w.accessed) {
 			now = allowed(w.gpa + i * PAGE_SIZE, w.writable, w.dirty, w.nx);
@@ -443,7 +443,7 @@ static bool resync_block(struct vcpu *v, struct uproc *u, struct stretch *s, gva
 			if ((e & (PTE_P | PTE_U | PTE_A)) == (PTE_P | PTE_U | PTE_A))
 				now = allowed(e, (e & PTE_W) && w.up_writable, e & PTE_D, (e & PTE_NX) || w.up_nx);
 		}
-		any |= compare(v, u, s, base + i * PAGE_SIZE, &n->entry[i], now);
+		any |= compare(v, u, s, base + i * PAGE_SIZE, &entry[i], now);
 	}
 	return any;
 }
@@ -454,7 +454,7 @@ static bool resync_tree(struct vcpu *v, struct uproc *u, struct stretch *s, gva_
 	bool any = false;
 
 	if (shift == 12)
-		return resync_block(v, u, s, base, n);
+		return resync_block(v, u, s, base, n->entry);
 	for (uint64_t i = 0; i < 512; i++) {
 		if (!n->down[i])
 			continue;
@@ -478,11 +478,7 @@ static void invalidate_page(struct vcpu *v, struct uproc *u, struct stretch *s, 
 		compare(v, u, s, va, sh, current(u, va));
 		return;
 	}
-	uint64_t *block = shadow_block(u, va, false);
-	for (unsigned i = 0; i < 512; i++)
-		if (block[i])
-			compare(v, u, s, (va & ~(BLOCK - 1)) + i * PAGE_SIZE, &block[i],
-				current(u, (va & ~(BLOCK - 1)) + i * PAGE_SIZE));
+	resync_block(v, u, s, va & ~(BLOCK - 1), shadow_block(u, va, false));
 }
 
 void umap_sync(struct vcpu *v, struct uproc *u)
