@@ -48,7 +48,7 @@ static void write_cr3(struct vcpu *v, uint64_t val)
 		user_park(v, true);
 	v->cr3 = val & ~(1ull << 63);
 	if (!keep)
-		upool_flush(v, val);
+		upool_flush(v, val, (old ^ val) & PTE_ADDR);
 	if (!keep || ((old ^ val) & PTE_ADDR))
 		utlb_flush(v);
 	if (val & PTE_ADDR)

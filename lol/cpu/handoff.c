@@ -242,6 +242,7 @@ static bool wait_turn(struct vcpu *v, struct uproc *u, uint32_t cmd, unsigned op
 			bool stub_only = cmd && !(cmd & UCMD_RESUME);
 			if (looks > 2 && cmd && (stub_only || atomic_load(&s->u_sleeps))) {
 				s->slot = u->slot;
+				u->kicked = true;
 				sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
 			}
 			if (stub_only && looks == 2)
@@ -328,6 +329,7 @@ static bool handed_off(struct vcpu *v, struct uproc *u)
 			if (now > ran + STUB_NS)
 				return end_it(u);
 			look_at = rdtsc() + tsc_khz * 100;
+			u->kicked = true;
 			sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
 		}
 	}
@@ -378,8 +380,11 @@ bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd)
 		s->spin = looks;
 	if (cmd & UCMD_BATCH && !send_batch(u, &token))
 		return end_it(u);
-	if (cmd & UCMD_RESUME)
+	if (cmd & UCMD_RESUME) {
 		u->loose = true;
+		if (s->back != u->first.back)
+			s->back = u->first.back;
+	}
 	if (cmd & UCMD_FAST) {
 		s->rax = u->first.rax;
 		s->rcx = u->first.rcx;

@@ -434,8 +434,9 @@ gpa_t k_root(struct vcpu *v);
 /* mmu/umap.c, upool.c */
 void upool_init(void);
 struct uproc *upool_get(struct vcpu *v, gpa_t root);
-void upool_flush(struct vcpu *v, gpa_t root); /* CR3 written without the no-flush bit */
-void upool_flush_everything(struct vcpu *v);  /* all address spaces (CR4) */
+/* CR3 written without the no-flush bit; other: it was another address space, so this may be a new one in an old place */
+void upool_flush(struct vcpu *v, gpa_t root, bool other);
+void upool_flush_everything(struct vcpu *v); /* all address spaces (CR4) */
 void upool_invlpg(struct vcpu *v, gva_t va);
 /*
  * Before the guest kernel may take it for granted that translations are gone (CR3, CR4, invlpg): see that the last U's thread

@@ -27,6 +27,7 @@ K_ALLOW(pidfd_send_signal);
 void kick_user(struct uproc *u)
 {
 	STAT(u_kicks);
+	u->kicked = true;
 	atomic_store(&u->s->kick, 1);
 	sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
 }
@@ -89,6 +90,9 @@ static uint32_t fpu_stage_to(struct vcpu *v, struct uproc *u)
 static const uint8_t ur_index[16] = {UR_RAX, UR_RCX, UR_RDX, UR_RBX, UR_RSP, UR_RBP, UR_RSI, UR_RDI,
 				     UR_R8,  UR_R9,  UR_R10, UR_R11, UR_R12, UR_R13, UR_R14, UR_R15};
 
+/* The other way round. */
+static const uint8_t ur_number[16] = {8, 9, 10, 11, 12, 13, 14, 15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP};
+
 static uint64_t user_flags(uint64_t flags)
 {
 	return (flags & ~(uint64_t)FL_IOPL) | FL_IF | 2;
@@ -101,7 +105,20 @@ static inline void put(uint64_t *to, uint64_t val)
 		*to = val;
 }
 
-static void put_regs(struct uproc *u, const struct gregs *g, uint64_t host_rip, bool fast)
+/* The registers of the U's last system call, but those that change: its stub has kept them. */
+static bool has_own(const struct uproc *u, const struct gregs *g)
+{
+	uint64_t other = 0;
+
+#pragma GCC unroll 16
+	for (int i = 0; i < 16; i++)
+		if (UR_KEPT >> ur_index[i] & 1)
+			other |= g->r[i] ^ u->own[ur_index[i]];
+	return !other;
+}
+
+/* Returns the command for the stub. */
+static uint32_t put_regs(struct uproc *u, const struct gregs *g, uint64_t host_rip, bool fast)
 {
 	struct ushare *s = u->s;
 
@@ -109,7 +126,11 @@ static void put_regs(struct uproc *u, const struct gregs *g, uint64_t host_rip, 
 		u->first.rax = g->r[RAX];
 		u->first.rcx = g->rip;
 		u->first.rip = host_rip;
-		u->first.efl = user_flags(g->rflags);
+		u->first.efl = (uint32_t)user_flags(g->rflags);
+		if (has_own(u, g)) {
+			STAT(u_short_returns);
+			return UCMD_FAST | UCMD_OWN;
+		}
 	} else {
 		put(&s->regs[UR_RAX], g->r[RAX]);
 		put(&s->regs[UR_RCX], g->r[RCX]);
@@ -119,22 +140,43 @@ static void put_regs(struct uproc *u, const struct gregs *g, uint64_t host_rip, 
 	}
 #pragma GCC unroll 16
 	for (int i = 0; i < 16; i++)
-		if (i != RAX && i != RCX && i != R11)
+		if (UR_KEPT >> ur_index[i] & 1)
 			put(&s->regs[ur_index[i]], g->r[i]);
+	return fast ? UCMD_FAST : 0;
+}
+
+/* Of a system call without a signal. */
+static void get_call_regs(struct uproc *u, struct gregs *g)
+{
+	struct ushare *s = u->s;
+	uint32_t changed = *(volatile uint32_t *)&s->changed & UR_KEPT;
+
+#pragma GCC unroll 16
+	for (int i = 0; i < 16; i++)
+		if (UR_KEPT >> ur_index[i] & 1)
+			g->r[i] = u->own[ur_index[i]] = s->regs[ur_index[i]];
+	for (unsigned n = 0; changed && n < US_WORDS; n++, changed &= changed - 1) {
+		unsigned i = (unsigned)__builtin_ctz(changed);
+		g->r[ur_number[i]] = u->own[i] = s->word[n];
+	}
+	g->r[RAX] = s->rax; /* the call gives rcx and r11 their values */
+	g->rip = s->number;
+	g->rflags = user_flags(s->efl);
 }
 
 static void get_regs(struct uproc *u, struct gregs *g)
 {
 	struct ushare *s = u->s;
-	bool call = s->why == WHY_SYSCALL;
 
+	if (s->why == WHY_SYSCALL) {
+		get_call_regs(u, g);
+		return;
+	}
 #pragma GCC unroll 16
 	for (int i = 0; i < 16; i++)
 		g->r[i] = s->regs[ur_index[i]];
-	if (call)
-		g->r[RAX] = s->rax;
-	g->rip = call ? s->rip : upatch_to_guest(u, s->regs[UR_RIP]);
-	g->rflags = user_flags(call ? s->efl : s->regs[UR_EFL]);
+	g->rip = upatch_to_guest(u, s->regs[UR_RIP]);
+	g->rflags = user_flags(s->regs[UR_EFL]);
 }
 
 /* The GS bases of user and kernel; swapped: the kernel's is to be the active one. */
@@ -428,6 +470,8 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			STAT(u_evicted);
 			umap_drop(v, u);
 		}
+		if (u->strange)
+			upool_wipe(v, u);
 		if (u->resync || u->ninval || u->stale_copies)
 			umap_sync(v, u);
 		if (!u->maps)
@@ -458,9 +502,7 @@ void enter_user(struct vcpu *v, struct gregs *g, bool swapped)
 			cmd |= fpu_stage_to(v, u);
 		u->fpu_saved = false;
 		bool fast = !step && v->user_cs == SEL_USER_CS && fast_return(g);
-		if (fast)
-			cmd |= UCMD_FAST;
-		put_regs(u, g, upatch_to_host(u, g->rip), fast);
+		cmd |= put_regs(u, g, upatch_to_host(u, g->rip), fast);
 		if (step)
 			u->s->regs[UR_EFL] |= FL_TF;
 		STAT(u_enter);

@@ -24,7 +24,9 @@
 #define U_ALLOW(...)
 
 #define QUICK_LOOKS 2000
-#define FL_UNWANTED 0x44500 /* TF, DF, NT, AC */
+#define FL_UNWANTED 0x244500 /* TF, DF, NT, AC, ID */
+#define FL_SAHF 0xd5
+#define FL_ALWAYS 0x202 /* IF and the one without a name */
 #define YIELDS 2
 #define NR_futex 202
 #define NR_munmap 11
@@ -35,29 +37,61 @@
 #define GREG(i) (UC_GREGS + 8 * (i))(%rbx)
 #define US(off) (us_base + (off))(%rip)
 #define UREG(i) (us_base + US_REGS + 8 * (i))(%rip)
+#define OWN(i) (us_base + US_OWN + 8 * (i))(%rip)
 
-/* All but rsp, rip and the flags, from the slice. */
-.macro load_guest_registers
-	mov	UREG(UR_R8), %r8
-	mov	UREG(UR_R9), %r9
-	mov	UREG(UR_R10), %r10
-	mov	UREG(UR_R11), %r11
-	mov	UREG(UR_R12), %r12
-	mov	UREG(UR_R13), %r13
-	mov	UREG(UR_R14), %r14
-	mov	UREG(UR_R15), %r15
-	mov	UREG(UR_RDI), %rdi
-	mov	UREG(UR_RSI), %rsi
-	mov	UREG(UR_RBP), %rbp
-	mov	UREG(UR_RBX), %rbx
-	mov	UREG(UR_RDX), %rdx
-	mov	UREG(UR_RAX), %rax
-	mov	UREG(UR_RCX), %rcx
+/* The registers that a system call keeps, but rsp, from an array of the slice. */
+.macro load_kept from
+	mov	(us_base + \from + 8 * UR_R8)(%rip), %r8
+	mov	(us_base + \from + 8 * UR_R9)(%rip), %r9
+	mov	(us_base + \from + 8 * UR_R10)(%rip), %r10
+	mov	(us_base + \from + 8 * UR_R12)(%rip), %r12
+	mov	(us_base + \from + 8 * UR_R13)(%rip), %r13
+	mov	(us_base + \from + 8 * UR_R14)(%rip), %r14
+	mov	(us_base + \from + 8 * UR_R15)(%rip), %r15
+	mov	(us_base + \from + 8 * UR_RDI)(%rip), %rdi
+	mov	(us_base + \from + 8 * UR_RSI)(%rip), %rsi
+	mov	(us_base + \from + 8 * UR_RBP)(%rip), %rbp
+	mov	(us_base + \from + 8 * UR_RBX)(%rip), %rbx
+	mov	(us_base + \from + 8 * UR_RDX)(%rip), %rdx
 .endm
 
-.macro same_or reg, number, other
-	cmp	\reg, UREG(\number)
-	jne	\other
+/* Keep a register in own[]; its bit of the mask in r9d, which moves up: is it another than regs[] says? Clobbers rax. */
+.macro keep reg, number
+	mov	\reg, OWN(\number)
+	mov	UREG(\number), %rax
+	xor	\reg, %rax
+	neg	%rax
+	adc	%r9d, %r9d
+.endm
+
+/* The same of one that own[] has already. */
+.macro keep_again number
+	mov	OWN(\number), %rax
+	xor	UREG(\number), %rax
+	neg	%rax
+	adc	%r9d, %r9d
+.endm
+
+/* Eight registers from own[] to regs[], of which those that are not kept have no meaning. Clobbers rax. */
+.macro copy_line from
+	.irp i, 0, 1, 2, 3, 4, 5, 6, 7
+	mov	OWN(\from + \i), %rax
+	mov	%rax, UREG(\from + \i)
+	.endr
+.endm
+
+/* The register of a number in the site's hint (rbx). r9 = own[]; clobbers rdx. */
+.macro hinted number, to
+	movzbl	US_HINT_INDEX + \number(%rbx), %edx
+	mov	(%r9,%rdx,8), \to
+.endm
+
+/* The number of the next changed register (rax: their mask) to the site's hint (rbx). Clobbers rdx (an index, also when none is left) and rsi. */
+.macro next_hint number
+	bsf	%rax, %rdx
+	mov	%dl, US_HINT_INDEX + \number(%rbx)
+	lea	-1(%rax), %rsi
+	and	%rsi, %rax
 .endm
 
 /* Segment registers and bases to the slice, where they have changed. Clobbers rax and rcx. */
@@ -97,56 +131,87 @@ stub_begin:
 /*
  * A system call from a trampoline (USTUB_SYSCALL): rcx = number of the site, r11 is free.
  * The guest's stack pointer may point anywhere, and below it is its red zone.
+ *
+ * All registers that the guest gets back stay here, in own[]. K learns of those that are not as regs[] says: mostly one to three,
+ * whose values fit into the first line. Which ones, that is compared without a branch for each; what had changed at this site's last
+ * call is a branch that the CPU predicts, and so nothing waits for the comparison.
  */
-	prefetchw UREG(UR_RDI) /* a register of that line has changed as good as always, and the way across takes time */
 	mov	%rsp, %r11
 	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
 	pushfq
 	testl	$FL_UNWANTED, (%rsp)
 	jnz	5f
-6:	/* Registers as the slice has them are not stored, so that their cache lines stay where they are. */
-	same_or	%r11, UR_RSP, 1f
-	same_or	%rdi, UR_RDI, 1f
-	same_or	%rsi, UR_RSI, 1f
-	same_or	%rdx, UR_RDX, 1f
-	same_or	%rbx, UR_RBX, 1f
-	same_or	%rbp, UR_RBP, 1f
-2:	same_or	%r8, UR_R8, 3f
-	same_or	%r9, UR_R9, 3f
-	same_or	%r10, UR_R10, 3f
-	same_or	%r12, UR_R12, 3f
-	same_or	%r13, UR_R13, 3f
-	same_or	%r14, UR_R14, 3f
-	same_or	%r15, UR_R15, 3f
-	jmp	4f
-1:	mov	%r11, UREG(UR_RSP)
-	mov	%rdi, UREG(UR_RDI)
-	mov	%rsi, UREG(UR_RSI)
-	mov	%rdx, UREG(UR_RDX)
-	mov	%rbx, UREG(UR_RBX)
-	mov	%rbp, UREG(UR_RBP)
-	jmp	2b
-3:	mov	%r8, UREG(UR_R8)
-	mov	%r9, UREG(UR_R9)
-	mov	%r10, UREG(UR_R10)
-	mov	%r12, UREG(UR_R12)
-	mov	%r13, UREG(UR_R13)
-	mov	%r14, UREG(UR_R14)
-	mov	%r15, UREG(UR_R15)
-	jmp	4f
+6:	mov	%rbx, OWN(UR_RBX)
+	mov	%r8, OWN(UR_R8)
+	mov	%r9, OWN(UR_R9)
+	mov	%r10, OWN(UR_R10)
+	popq	%r8
+	mov	%rax, %r10
+	mov	%ecx, %ebx
+	and	$(US_HINTS - 1), %ebx
+	lea	US(US_HINT), %r9
+	lea	(%r9,%rbx,8), %rbx
+	cmpb	$0, US_HINT_MANY(%rbx)
+	jne	7f
+8:	xor	%r9d, %r9d
+	keep	%r11, UR_RSP
+	shl	$2, %r9d /* rcx and rax are not kept */
+	keep	%rdx, UR_RDX
+	keep_again UR_RBX
+	keep	%rbp, UR_RBP
+	keep	%rsi, UR_RSI
+	keep	%rdi, UR_RDI
+	keep	%r15, UR_R15
+	keep	%r14, UR_R14
+	keep	%r13, UR_R13
+	keep	%r12, UR_R12
+	shl	$1, %r9d /* r11 is not either */
+	keep_again UR_R10
+	keep_again UR_R9
+	keep_again UR_R8
+	mov	%ecx, %edi
+	mov	%r9d, %r15d
+	lea	OWN(0), %r9
+3:	hinted	0, %r12
+	hinted	1, %r13
+	hinted	2, %r14
+	cmp	%r15d, (%rbx)
+	jne	1f
+	mov	(%rbx), %r15d
+	cmpb	$0, US_HINT_MANY(%rbx)
+	jne	9f
+4:	save_segments
+	mov	%r8d, US(US_EFL)
+	mov	%edi, US(US_NUMBER)
+	mov	%r10, US(US_RAX)
+	mov	%r12, US(US_WORD)
+	mov	%r13, US(US_WORD + 8)
+	mov	%r14, US(US_WORD + 16)
+	mov	%r15d, US(US_CHANGED)
+	movl	$WHY_SYSCALL, US(US_WHY)
+	jmp	stub_give
 5:	pushq	$2
 	popfq
 	jmp	6b
-4:	popq	%r8
-	mov	%rax, %r9
-	mov	%rcx, %r10
-	save_segments
-	/* The first line, which K looks at all the time, in one go: each visit there costs a way across. */
-	mov	%r8, US(US_EFL)
-	mov	%r9, US(US_RAX)
-	mov	%r10, US(US_RIP)
-	movl	$WHY_SYSCALL, US(US_WHY)
-	jmp	stub_give
+7:	prefetchw UREG(UR_RDI) /* a register of that line has changed as good as always then, and the way across takes time */
+	jmp	8b
+1:	mov	%r15d, (%rbx)
+	mov	%r15d, %eax
+	xor	%edx, %edx
+	next_hint 0
+	next_hint 1
+	next_hint 2
+	test	%eax, %eax
+	setne	US_HINT_MANY(%rbx)
+	jmp	3b
+9:	test	$0xff, %r15d
+	jz	1f
+	copy_line 0
+1:	test	$0xff00, %r15d
+	jz	1f
+	copy_line 8
+1:	xor	%r15d, %r15d
+	jmp	4b
 
 /*
  * Signal handler: rdi = signal, rsi = siginfo, rdx = ucontext, on the alternate
@@ -531,19 +596,51 @@ stub_resume:
 	pushq	UREG(UR_EFL)
 	pushq	UREG(UR_CSGSFS) /* iretq takes 16 bits of it */
 	pushq	UREG(UR_RIP)
-	load_guest_registers
+	load_kept US_REGS
+	mov	UREG(UR_R11), %r11
+	mov	UREG(UR_RAX), %rax
+	mov	UREG(UR_RCX), %rcx
 	iretq
 
-/* Back from a system call by a plain jump: rcx and r11 are rip and the flags, as syscall leaves them. */
+/*
+ * Back from a system call by a plain jump: rcx and r11 are rip and the flags, as syscall leaves them. Of the flags the stub has
+ * none set but arithmetic ones, and popfq takes 15 ns.
+ */
 stub_resume_fast:
-	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
-	load_guest_registers
-	mov	US(US_RAX), %rax
+	mov	US(US_EFL), %r11d
+	test	$~(FL_SAHF | FL_ALWAYS), %r11d
+	jnz	2f
+	test	$UCMD_OWN, %ebp
+	jz	1f
+	load_kept US_OWN
+	mov	OWN(UR_RSP), %rsp
+	xor	%eax, %eax /* no overflow */
+	movb	US(US_EFL), %ah
+	sahf
 	mov	US(US_RCX), %rcx
-	pushq	US(US_EFL)
-	popfq
-	mov	US(US_EFL), %r11
+	mov	US(US_RAX), %rax
+	jmp	*US(US_RIP)
+1:	load_kept US_REGS
 	mov	UREG(UR_RSP), %rsp
+	xor	%eax, %eax
+	movb	US(US_EFL), %ah
+	sahf
+	mov	US(US_RCX), %rcx
+	mov	US(US_RAX), %rax
+	jmp	*US(US_RIP)
+2:	lea	(us_base + USHARE_STACK_TOP)(%rip), %rsp
+	push	%r11
+	test	$UCMD_OWN, %ebp
+	jz	1f
+	load_kept US_OWN
+	popfq
+	mov	OWN(UR_RSP), %rsp
+	jmp	3f
+1:	load_kept US_REGS
+	popfq
+	mov	UREG(UR_RSP), %rsp
+3:	mov	US(US_RCX), %rcx
+	mov	US(US_RAX), %rax
 	jmp	*US(US_RIP)
 stub_resume_end:
 

@@ -619,7 +619,7 @@ gva_t upatch_to_host(struct uproc *u, gva_t rip)
 			return rip; /* in the middle of an instruction */
 		if (in <= s->before)
 			return utramp_address(n) + in;
-		u->s->back = (rip & PAGE_MASK) + s->off + window_size(s);
+		u->first.back = (rip & PAGE_MASK) + s->off + window_size(s);
 		return utramp_address(n) + UTRAMP_CALL + in - 2;
 	}
 	return rip;

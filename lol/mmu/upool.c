@@ -137,6 +137,7 @@ static bool start(struct vcpu *v, struct uproc *u)
 		u->seg[i] = 0;
 	u->fs_base = u->gs_base = 0;
 	u->fpu_saved = false;
+	u->strange = true;
 	u->maps = 0;
 	STAT(u_created);
 	/* Its first word says that it has taken its filter. */
@@ -189,6 +190,7 @@ struct uproc *upool_get(struct vcpu *v, gpa_t root)
 			umap_drop(v, u);
 		}
 		u->root = root;
+		u->strange = true;
 	}
 	if (u->alive && atomic_load(&u->s->dead)) {
 		if (v->fpu_in == u)
@@ -208,13 +210,34 @@ struct uproc *upool_get(struct vcpu *v, gpa_t root)
 	return u;
 }
 
-void upool_flush(struct vcpu *v, gpa_t root)
+void upool_wipe(struct vcpu *v, struct uproc *u)
+{
+	uint8_t *s = (uint8_t *)u->s;
+	unsigned frames = u->kicked ? USHARE_ALTSTACK_SIZE : USHARE_FRAMES;
+
+	u->strange = u->kicked = false;
+	__builtin_memset(u->own, 0, sizeof(u->own));
+	__builtin_memset(s + US_OWN, 0, sizeof(*u->s) - US_OWN);
+	__builtin_memset(u->s->regs, 0, sizeof(u->s->regs));
+	u->s->call_addr = 0;
+	__builtin_memset(s + USHARE_STACK_TOP - 64, 0, 64);
+	/* A frame has nothing new of vector registers in their initial state: what another program had there stays in it. */
+	__builtin_memset(s + USHARE_ALTSTACK + USHARE_ALTSTACK_SIZE - frames, 0, frames);
+	if (v->fpu_in != u) {
+		__builtin_memset(s + USHARE_XAREA, 0, xstate_size(xcr0_allowed()));
+		u->fpu_saved = false;
+	}
+}
+
+void upool_flush(struct vcpu *v, gpa_t root, bool other)
 {
 	struct uproc *own = &pool[v->id * quota];
 
 	for (unsigned i = 0; i < pool_used[v->id]; i++)
-		if (own[i].root == (root & PTE_ADDR))
+		if (own[i].root == (root & PTE_ADDR)) {
 			own[i].resync = true;
+			own[i].strange |= other;
+		}
 }
 
 void upool_flush_everything(struct vcpu *v)

@@ -45,8 +45,10 @@ struct uproc {
 	uint16_t seg[4];           /* ds es fs gs that its thread has */
 	uint64_t fs_base, gs_base; /* likewise */
 	struct {
-		uint64_t rax, rcx, rip, efl;
-	} first; /* what UCMD_FAST goes with, until it does */
+		uint64_t rax, rcx, rip, back;
+		uint32_t efl;
+	} first;          /* what UCMD_RESUME and UCMD_FAST go with, until they do */
+	uint64_t own[16]; /* what its slice's own[] has, if its program leaves that alone */
 	bool alive;
 	bool loose;         /* guest code has run and could still run, with what is mapped: see user_park() */
 	bool fpu_saved;     /* its vector registers are what its slice's XSAVE area has: no guest code has run since */
@@ -56,6 +58,8 @@ struct uproc {
 	bool copies_gone;   /* there are copies that it has been told to unmap */
 	bool window;        /* table and trampolines are mapped: for good, they stay when all else goes */
 	bool window_queued; /* ... or will be when the batch has been run */
+	bool kicked;        /* a signal frame may lie below another one */
+	bool strange;       /* the program that it ran last may have been another than the next one */
 	bool resync;        /* compare everything with the tables before guest code runs */
 	unsigned ninval;
 	gva_t inval[INVAL_MAX];
@@ -99,6 +103,8 @@ void user_nap(long ns); /* under a second: K's filter has no nanosleep */
 uint32_t fpu_save_cmd(struct vcpu *v, struct uproc *u);
 
 /* upool.c */
+/* Before a program runs where another may have run: nothing of that one's registers stays in the slice. */
+void upool_wipe(struct vcpu *v, struct uproc *u);
 /*
  * Compare what the U's of v but u have mapped with the guest's tables now. Otherwise that waits until they run again, and those of
  * processes that have ended never do: Linux flushes nothing for these, whose tables nobody uses. False: it was done a moment ago.

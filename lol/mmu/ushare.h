@@ -19,6 +19,7 @@
 #define USHARE_STACK_TOP 0x4000 /* offset: the stub's own small stack grows down from here */
 #define USHARE_ALTSTACK 0x4000  /* offset */
 #define USHARE_ALTSTACK_SIZE 0xc000
+#define USHARE_FRAMES 0x2000    /* of it: a signal frame, with AVX-512 3.6 KiB, and no kick in it */
 #define UBATCH_SKIP 0xfffffffd  /* nothing */
 #define UBATCH_DONE 0xfffffffe  /* the end: arg 0 is K's token, which goes into batch_done */
 #define UBATCH_TOUCH 0xffffffff /* as an operation's nr: read a byte in every 64 KiB of [arg 0, arg 1) */
@@ -62,6 +63,7 @@
 #define UCMD_BASES 8
 #define UCMD_RESUME 16
 #define UCMD_FAST 64    /* with RESUME: back from a system call, with rax, rip and efl of the first line, by a jump */
+#define UCMD_OWN 2048   /* with FAST: the other registers are those of its last system call, which the stub has kept */
 #define UCMD_SEGS 128   /* with BASES: load ds, es, fs, gs */
 #define UCMD_XINUSE 256 /* with XSAVE: only what is not in its initial state */
 #define UCMD_HANDOFF 32 /* alone: make room for another U of this CPU; nothing is reported */
@@ -72,20 +74,20 @@
 
 /*
  * Offsets in struct ushare, checked by static asserts below.  A cache line on its way from one CPU to the other takes 50
- * to 300 ns, so the first line has all that a system call changes but the registers that it passes, and nobody writes what
- * has that value already.
+ * to 300 ns, so all that most system calls change is in the first line, what sleepers say is not, and nobody writes what
+ * has that value already.  Each side looks at the first line all the time that it waits, so it is written in one go.
  */
 #define US_TURN 0
-#define US_U_SLEEPS 4
-#define US_K_SLEEPS 8
+#define US_CHANGED 4
+#define US_CMD 8
 #define US_WHY 12
-#define US_CMD 16
-#define US_KICK 20
-#define US_RAX 24
-#define US_RIP 32
-#define US_EFL 40
-#define US_BACK 48
-#define US_RCX 56
+#define US_RAX 16
+#define US_BACK 24
+#define US_EFL 32
+#define US_NUMBER 36
+#define US_WORD 40
+#define US_RIP 40
+#define US_RCX 48
 #define US_REGS 64
 #define US_SEGS 248
 #define US_SI_ARCH 256
@@ -101,6 +103,14 @@
 #define US_CALL_ADDR 312
 #define US_TOKEN 320
 #define US_SLEPT_AT 328
+#define US_U_SLEEPS 336
+#define US_K_SLEEPS 340
+#define US_KICK 344
+#define US_OWN 384
+#define US_HINT 512
+#define US_HINTS 64
+#define US_HINT_INDEX 4
+#define US_HINT_MANY 7
 
 /* index in regs[]: the order of the host's gregset_t, so that the handler copies in one go */
 #define UR_R8 0
@@ -127,6 +137,8 @@
 #define UR_OLDMASK 21
 #define UR_CR2 22
 #define UR_COUNT 23
+#define UR_KEPT 0x9ff7 /* those that a system call keeps: all of the first 16 but rax, rcx and r11 */
+#define US_WORDS 3
 
 #ifndef __ASSEMBLER__
 #include <stdatomic.h>
@@ -134,31 +146,50 @@
 #include <stdint.h>
 
 struct ushare {
-	_Atomic uint32_t turn;     /* TURN_*: whose turn it is; K's futex */
-	_Atomic uint32_t u_sleeps; /* U sleeps on its bell, or is about to */
-	_Atomic uint32_t k_sleeps; /* K sleeps on turn, likewise */
-	uint32_t why;              /* [U] */
-	uint32_t cmd;              /* [K] */
-	_Atomic uint32_t kick;     /* [K] do not enter guest code: K has an interrupt for it */
-	uint64_t rax;              /* [U] WHY_SYSCALL: number of the system call; [K] UCMD_FAST: its result */
-	uint64_t rip, efl; /* [U] WHY_SYSCALL: number of the site, flags; [K] UCMD_FAST: where to go on, flags */
-	uint64_t back;     /* [K] where the trampoline that U is resumed in leads to */
-	uint64_t rcx;      /* [K] UCMD_FAST: rip as the guest knows it */
+	_Atomic uint32_t turn; /* TURN_*: whose turn it is; K's futex */
+	/* [U] WHY_SYSCALL: 1 << UR_*, at most US_WORDS of UR_KEPT, lowest first in word[]: for these regs[] is not true */
+	uint32_t changed;
+	uint32_t cmd;    /* [K] */
+	uint32_t why;    /* [U] */
+	uint64_t rax;    /* [U] WHY_SYSCALL: number of the system call; [K] UCMD_FAST: its result */
+	uint64_t back;   /* [K] where the trampoline that U is resumed in leads to */
+	uint32_t efl;    /* [U] WHY_SYSCALL, [K] UCMD_FAST: flags */
+	uint32_t number; /* [U] WHY_SYSCALL: of the site */
+	union {
+		uint64_t word[US_WORDS]; /* [U] WHY_SYSCALL */
+		struct {
+			uint64_t rip, rcx; /* [K] UCMD_FAST: where to go on, and rip as the guest knows it */
+		};
+	};
 	uint64_t regs
 		[UR_COUNT]; /* [U] at an event, [K] at a resume; rax, rcx, r11, rip and flags not in the fast forms */
 	uint16_t seg[4];    /* [U] at an event, [K] for UCMD_SEGS: ds es fs gs */
 	uint32_t sys_arch;  /* [U] AUDIT_ARCH of a trapped system call */
-	_Atomic uint32_t dead;   /* [zygote] the process has ended */
-	uint32_t slot;           /* [K] number of the bell */
-	uint32_t next;           /* [K] UCMD_HANDOFF: whose bell to ring */
-	uint64_t batch_done;     /* [U] the token of the batch that has been run */
-	int32_t batch_err;       /* [U] first failed one's errno, negative, or 0 */
-	uint32_t spin;           /* [K] iterations to spin before sleeping */
-	uint64_t xmask;          /* [K] features for XSAVE/XRSTOR */
-	uint64_t fsbase, gsbase; /* [K] and [U] */
-	uint64_t call_addr;      /* [U] what the host says about a trapped system call's place */
-	uint64_t token;          /* [U] the last one that it has read, see UCMD_PARK */
-	uint64_t slept_at;       /* [U] time stamp counter when it went to sleep last */
+	_Atomic uint32_t dead;     /* [zygote] the process has ended */
+	uint32_t slot;             /* [K] number of the bell */
+	uint32_t next;             /* [K] UCMD_HANDOFF: whose bell to ring */
+	uint64_t batch_done;       /* [U] the token of the batch that has been run */
+	int32_t batch_err;         /* [U] first failed one's errno, negative, or 0 */
+	uint32_t spin;             /* [K] iterations to spin before sleeping */
+	uint64_t xmask;            /* [K] features for XSAVE/XRSTOR */
+	uint64_t fsbase, gsbase;   /* [K] and [U] */
+	uint64_t call_addr;        /* [U] what the host says about a trapped system call's place */
+	uint64_t token;            /* [U] the last one that it has read, see UCMD_PARK */
+	uint64_t slept_at;         /* [U] time stamp counter when it went to sleep last */
+	_Atomic uint32_t u_sleeps; /* U sleeps on its bell, or is about to */
+	_Atomic uint32_t k_sleeps; /* K sleeps on turn, likewise */
+	_Atomic uint32_t kick;     /* [K] do not enter guest code: K has an interrupt for it */
+	/* The rest is U's own; K does not touch these lines. The registers of the last system call (UR_KEPT): */
+	uint64_t own[16] __attribute__((aligned(64)));
+	/*
+	 * What had changed at the last call of a site (its number modulo US_HINTS): what the CPU takes for granted until it has
+	 * compared all of them.
+	 */
+	struct {
+		uint32_t changed;
+		uint8_t index[US_WORDS]; /* UR_* */
+		uint8_t many;            /* more than US_WORDS: a line of regs[] changes, too */
+	} hint[US_HINTS];
 };
 
 struct ubatch_op {
@@ -173,6 +204,17 @@ _Static_assert(offsetof(struct ushare, rip) == US_RIP, "layout");
 _Static_assert(offsetof(struct ushare, efl) == US_EFL, "layout");
 _Static_assert(offsetof(struct ushare, back) == US_BACK, "layout");
 _Static_assert(offsetof(struct ushare, rcx) == US_RCX, "layout");
+_Static_assert(offsetof(struct ushare, changed) == US_CHANGED, "layout");
+_Static_assert(offsetof(struct ushare, number) == US_NUMBER, "layout");
+_Static_assert(offsetof(struct ushare, word) == US_WORD, "layout");
+_Static_assert(offsetof(struct ushare, u_sleeps) == US_U_SLEEPS, "layout");
+_Static_assert(offsetof(struct ushare, k_sleeps) == US_K_SLEEPS, "layout");
+_Static_assert(offsetof(struct ushare, own) == US_OWN, "layout");
+_Static_assert(offsetof(struct ushare, hint) == US_HINT, "layout");
+_Static_assert(offsetof(struct ushare, hint[0].index) == US_HINT + US_HINT_INDEX, "layout");
+_Static_assert(offsetof(struct ushare, hint[0].many) == US_HINT + US_HINT_MANY, "layout");
+_Static_assert(sizeof(struct ushare) <= USHARE_BATCH - 256 * 8,
+	       "an index that a program has put there leads into the slice");
 _Static_assert(offsetof(struct ushare, regs) == US_REGS, "layout");
 _Static_assert(offsetof(struct ushare, seg) == US_SEGS, "layout");
 _Static_assert(offsetof(struct ushare, sys_arch) == US_SI_ARCH, "layout");

@@ -453,6 +453,64 @@ TEST_LIMIT(read_on_on_an_idle_cpu, 120)
 		SKIP("the thread was always found out before");
 }
 
+/*
+ * A process that has ended leaves nothing of its registers to the next one that runs where it ran: neither in the stub's words nor
+ * in signal frames nor among the vector registers.
+ */
+static uint64_t secret_of(unsigned round)
+{
+	return 0x5ec2e70000000001u + 0x100000ul * round;
+}
+
+static void __attribute__((noinline)) live_with_secret(unsigned round)
+{
+	uint64_t *pages = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	register uint64_t secret asm("r12") = secret_of(round);
+
+	if (__builtin_cpu_supports(
+		    "avx")) /* of the upper halves a frame has nothing new when a program does not use them */
+		asm volatile("vmovq %0, %%xmm7\n\tvmovddup %%xmm7, %%xmm7\n\tvinsertf128 $1, %%xmm7, %%ymm7, %%ymm7"
+			     :
+			     : "r"(secret)
+			     : "xmm7");
+	for (unsigned i = 0; i < 40; i++)
+		asm volatile("mov %0, %%r14\n\tmov %0, %%r15\n\tmov $110, %%eax\n\tsyscall\n\tmovb $1, (%1)"
+			     :
+			     : "r"(secret), "r"(pages + i * PAGE / 8)
+			     : "rax", "rcx", "r11", "r14", "r15", "memory");
+	_exit(0);
+}
+
+/* No register has one here: the halves are looked for by themselves. */
+static unsigned __attribute__((noinline)) left_behind(void)
+{
+	unsigned found = 0;
+
+	for (const volatile uint32_t *w = (void *)SLICE; w < (uint32_t *)(SLICE + SLICE_SIZE); w += 2)
+		found += w[1] == 0x5ec2e700 && (w[0] & 0xfffff) == 1;
+	return found;
+}
+
+TEST_LIMIT(registers_of_the_dead, 120)
+{
+	if (!is_lol())
+		SKIP("not under Linux-on-Linux");
+	unsigned found = 0;
+
+	for (unsigned round = 0; round < 400; round++) {
+		int status;
+		pid_t pid = fork();
+		if (pid == 0) {
+			if (round % 2 == 0)
+				live_with_secret(round);
+			_exit((int)left_behind());
+		}
+		CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+		found += (unsigned)WEXITSTATUS(status);
+	}
+	CHECK_EQ(found, 0);
+}
+
 TEST_LIMIT(garbage_in_the_slice, 120)
 {
 	if (!is_lol())

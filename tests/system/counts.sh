@@ -27,6 +27,8 @@ calls=$(stat_of site_calls) traps=$(stat_of site_traps) sites=$(stat_of sites)
 [ "$(stat_of mmio_traps)" = 0 ] || fail "$(stat_of mmio_traps) accesses to registers of devices trapped"
 all=$(stat_of u_syscalls) fast=$(stat_of u_fast_syscalls)
 [ $((fast * 100)) -gt $((all * 80)) ] || fail "only $fast of $all system calls came without a signal"
+short=$(stat_of u_short_returns)
+[ $((short * 100)) -gt $((fast * 80)) ] || fail "after only $short of $fast system calls no register went through shared memory"
 
 # More pages with system calls than LoL rewrites at a time: those that are gone make room, and the last ones are rewritten too.
 if which cc >/dev/null; then
