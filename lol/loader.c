@@ -21,6 +21,7 @@
 
 #include "bootparams.h"
 #include "ivmm-sites.h"
+#include "lock_prefixes.h"
 
 #define MAP_BASE 0xffffffff80000000ull
 #define MAP_TOP 0xffffffffff000000ull
@@ -42,6 +43,7 @@ struct image {
 	Elf_Data *syms;
 	size_t nsyms;
 	size_t strtab;
+	gpa_t locks, locks_end; /* Linux's table of lock prefixes; 0: none */
 };
 
 /* ---- symbols ---- */
@@ -402,6 +404,8 @@ static int read_facts(struct image *im, struct kboot *b)
 		{"__stop___ex_table", &b->ex_table_end, NULL, false},
 		{"vmcoreinfo_data", &b->vmcoreinfo_data, NULL, false},
 		{"vmcoreinfo_size", &b->vmcoreinfo_size, NULL, false},
+		{"__smp_locks", &im->locks, NULL, false},
+		{"__smp_locks_end", &im->locks_end, NULL, false},
 		{"common_startup_64", &b->entry, NULL, true},
 	};
 	int err = find_all(im, w, ARRAY_LEN(w));
@@ -416,7 +420,7 @@ static int read_facts(struct image *im, struct kboot *b)
 	return 0;
 }
 
-static int load_elf(struct image *im, int fd, struct kboot *boot)
+static int load_elf(struct image *im, int fd, unsigned cpus, struct kboot *boot)
 {
 	int err;
 
@@ -424,11 +428,14 @@ static int load_elf(struct image *im, int fd, struct kboot *boot)
 	    (err = load_segments(im, fd)) || (err = relocate(im)) || (err = read_facts(im, boot)) ||
 	    (err = set_layout(im, boot)))
 		return err;
+	if (cpus == 1 && !lock_prefixes_drop(im->ram, im->locks, im->locks_end, boot->sites, boot->sites_end))
+		return lol_error(im->err, -ENOMEM, "%s: out of memory while it is loaded; close other programs",
+				 im->path);
 	return set_page_tables(im, boot);
 }
 
-int loader_load(const struct guest_ram *ram, const char *path, const char *cmdline, const struct loader_blob *initrd,
-		unsigned ninitrd, struct kboot *boot, struct lol_error *err)
+int loader_load(const struct guest_ram *ram, const char *path, unsigned cpus, const char *cmdline,
+		const struct loader_blob *initrd, unsigned ninitrd, struct kboot *boot, struct lol_error *err)
 {
 	struct image im = {.ram = ram, .path = path, .err = err};
 	struct stat st;
@@ -445,7 +452,7 @@ int loader_load(const struct guest_ram *ram, const char *path, const char *cmdli
 	if (!im.elf)
 		ret = lol_error(err, -ENOEXEC, "%s: is not an ELF file; lol-run takes a vmlinux, not a bzImage", path);
 	else
-		ret = load_elf(&im, fd, boot);
+		ret = load_elf(&im, fd, cpus, boot);
 	elf_end(im.elf);
 	close(fd);
 	return ret ? ret : bootparams_write(ram, boot->image_end, cmdline, initrd, ninitrd, &boot->boot_params, err);

@@ -16,10 +16,10 @@ struct loader_blob {
 };
 
 /*
- * Load the kernel, move it to its place under LoL, write the boot parameters.  initrd: one or more archives, laid
+ * Load the kernel for so many vCPUs, move it to its place under LoL, write the boot parameters.  initrd: one or more archives, laid
  * behind each other at multiples of 4 bytes.  0 or a negative errno with *err filled.
  */
-int loader_load(const struct guest_ram *ram, const char *path, const char *cmdline, const struct loader_blob *initrd,
-		unsigned ninitrd, struct kboot *boot, struct lol_error *err);
+int loader_load(const struct guest_ram *ram, const char *path, unsigned cpus, const char *cmdline,
+		const struct loader_blob *initrd, unsigned ninitrd, struct kboot *boot, struct lol_error *err);
 
 #endif

@@ -342,7 +342,7 @@ static int load(struct machine *m, struct lol_error *err)
 		blobs[n++] = (struct loader_blob){m->init.data, m->init.len};
 	}
 	command_line(m, cmdline, sizeof(cmdline));
-	ret = loader_load(&m->ram, m->opts->kernel, cmdline, blobs, n, &m->ctl->boot, err);
+	ret = loader_load(&m->ram, m->opts->kernel, m->opts->cpus, cmdline, blobs, n, &m->ctl->boot, err);
 	if (m->opts->initrd)
 		munmap((void *)blobs[0].data, blobs[0].size);
 	return ret;

@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	if (fd < 0 || write(fd, data, n) != (ssize_t)n)
 		abort();
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	if (loader_load(&ram, path, "console=ttyS0", &initrd, 1, &boot, &err) && !err.text[0])
+	if (loader_load(&ram, path, 1, "console=ttyS0", &initrd, 1, &boot, &err) && !err.text[0])
 		abort(); /* a refusal says why */
 	close(fd);
 	madvise(memory, size, MADV_DONTNEED);
