@@ -200,6 +200,12 @@ void user_nap(long ns)
 	sys6(SYS_futex, (long)&never, FUTEX_WAIT_PRIVATE, 0, (long)&ts, 0, 0);
 }
 
+void user_signal(struct uproc *u)
+{
+	u->kicked = true;
+	sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
+}
+
 /* Kill the process of a U; when this returns it runs no more: the zygote has buried it. */
 void user_kill(struct uproc *u)
 {
@@ -242,8 +248,7 @@ static bool wait_turn(struct vcpu *v, struct uproc *u, uint32_t cmd, unsigned op
 			bool stub_only = cmd && !(cmd & UCMD_RESUME);
 			if (looks > 2 && cmd && (stub_only || atomic_load(&s->u_sleeps))) {
 				s->slot = u->slot;
-				u->kicked = true;
-				sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
+				user_signal(u);
 			}
 			if (stub_only && looks == 2)
 				ran = ran_ns(u);
@@ -329,8 +334,7 @@ static bool handed_off(struct vcpu *v, struct uproc *u)
 			if (now > ran + STUB_NS)
 				return end_it(u);
 			look_at = rdtsc() + tsc_khz * 100;
-			u->kicked = true;
-			sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
+			user_signal(u);
 		}
 	}
 	u->handing_off = false;

@@ -11,13 +11,10 @@
  * it, otherwise it is in v->stage and goes into the next U that runs.
  */
 #include <linux/audit.h>
-#include <sys/syscall.h>
 
 #include "cpu/debug.h"
 #include "cpu/insn.h"
 #include "mmu/upatch.h"
-
-K_ALLOW(pidfd_send_signal);
 
 #define SIG_TRAP 5
 #define SIG_SYS 31
@@ -27,9 +24,8 @@ K_ALLOW(pidfd_send_signal);
 void kick_user(struct uproc *u)
 {
 	STAT(u_kicks);
-	u->kicked = true;
 	atomic_store(&u->s->kick, 1);
-	sys6(SYS_pidfd_send_signal, u->pidfd, U_SIG_KICK, 0, 0, 0, 0);
+	user_signal(u);
 }
 
 static uint8_t *xarea(struct uproc *u)

@@ -55,21 +55,23 @@
 	mov	(us_base + \from + 8 * UR_RDX)(%rip), %rdx
 .endm
 
+.macro compare number
+	xor	UREG(\number), %rax
+	neg	%rax
+	adc	%r9d, %r9d
+.endm
+
 /* Keep a register in own[]; its bit of the mask in r9d, which moves up: is it another than regs[] says? Clobbers rax. */
 .macro keep reg, number
 	mov	\reg, OWN(\number)
-	mov	UREG(\number), %rax
-	xor	\reg, %rax
-	neg	%rax
-	adc	%r9d, %r9d
+	mov	\reg, %rax
+	compare	\number
 .endm
 
 /* The same of one that own[] has already. */
 .macro keep_again number
 	mov	OWN(\number), %rax
-	xor	UREG(\number), %rax
-	neg	%rax
-	adc	%r9d, %r9d
+	compare	\number
 .endm
 
 /* Eight registers from own[] to regs[], of which those that are not kept have no meaning. Clobbers rax. */

@@ -97,6 +97,7 @@ bool uhot_spend(gpa_t gpa);   /* is it worth being mapped in advance, once more?
 /* handoff.c: give U its turn with these commands, wait for it. False: the U is dead. */
 /* With UCMD_BATCH the queued operations are sent first. */
 bool user_run(struct vcpu *v, struct uproc *u, uint32_t cmd);
+void user_signal(struct uproc *u); /* the kick: out of guest code, or out of a sleep */
 void user_kill(struct uproc *u);
 void user_nap(long ns); /* under a second: K's filter has no nanosleep */
 /* user.c: what u has to be told so that its slice has the guest's vector registers; 0: it has them, or they are elsewhere. */

@@ -74,6 +74,7 @@ static void test_broken_tables(void **state)
 	name_lock(3, LOCKS + 4 * 3); /* itself: 0 is no prefix */
 	memcpy(before, memory, SIZE);
 	assert_true(lock_prefixes_drop(&ram, LOCKS, LOCKS + 16, SITES, SITES));
+	assert_memory_equal(memory, before, SIZE);
 	assert_true(lock_prefixes_drop(&ram, 0, 0, SITES, SITES)); /* a kernel without one */
 	name_lock(0, 0x100);
 	memcpy(before, memory, SIZE);
