@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=bash
-# System tests with another kernel than the default one, each in a directory of its own below LOL_TMP.
+# System tests with another kernel than the default one, each in a directory of its own below LOL_TMP, and in a corral of its
+# own: a process left behind is told of the test that left it, and no test is hung for good.
 # shellcheck source=tests/lib/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../../lib/common.sh"
+CORRAL=${CORRAL:-$LOL_BUILD/tests/lib/corral}
 
 # system_tests FILE...: their ends in FAILED and SKIPPED (names) and PASSED (a count).
 system_tests() {
@@ -11,7 +13,7 @@ system_tests() {
 	for test; do
 		name=$(basename "$test" .sh)
 		mkdir "$LOL_TMP/$name"
-		LOL_TMP=$LOL_TMP/$name "$test" >"$LOL_TMP/$name.log" 2>&1
+		LOL_TMP=$LOL_TMP/$name "$CORRAL" 3000 "$test" >"$LOL_TMP/$name.log" 2>&1
 		status=$?
 		case $status in
 		0) PASSED=$((PASSED + 1)) && echo "$name: ok" ;;
