@@ -4,7 +4,7 @@
 # own: a process left behind is told of the test that left it, and no test is hung for good.
 # shellcheck source=tests/lib/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../../lib/common.sh"
-CORRAL=${CORRAL:-$LOL_BUILD/tests/lib/corral}
+CORRAL=${LOL_CORRAL:-$LOL_BUILD/tests/lib/corral}
 
 # system_tests FILE...: their ends in FAILED and SKIPPED (names) and PASSED (a count).
 system_tests() {
