@@ -91,7 +91,7 @@ enum kstop { KSTOP_NONE, KSTOP_POWEROFF, KSTOP_RESET, KSTOP_PANIC, KSTOP_BUG, KS
 	X(site_calls) X(site_traps) X(traps_segv) X(traps_other) X(user_access) X(user_access_faults) X(k_fills) \
 	X(k_flushes) X(u_fills) X(u_fill_pages) X(u_ahead) X(u_enter) X(u_syscalls) X(u_pf_injected) X(u_exceptions) X(u_kicks) \
 	X(u_resyncs) X(u_switches) X(u_parks) X(u_created) X(u_ended) X(u_evicted) X(u_batch_ops) X(irqs) X(timer_arms) X(hlt) X(hlt_sleeps) X(cr3_writes) \
-	X(invlpg) X(rpc) X(notify) X(fpu_save) X(fpu_load) X(inline_sites) X(sites) X(u_sleeps) X(k_sleeps) X(mmio_traps) X(mmio_sites) X(port_io) X(iret_kernel) X(u_sites) X(u_copies_evicted) X(u_fast_syscalls) X(u_short_returns) X(handoff_moves) X(u_displaced)
+	X(invlpg) X(rpc) X(notify) X(fpu_save) X(fpu_load) X(inline_sites) X(sites) X(u_sleeps) X(k_sleeps) X(mmio_traps) X(mmio_sites) X(port_io) X(iret_kernel) X(u_sites) X(u_copies_evicted) X(u_fast_syscalls) X(u_short_returns) X(handoff_moves) X(u_displaced) X(ram_ahead)
 /* clang-format on */
 struct kstats {
 #define X(n) uint64_t n;

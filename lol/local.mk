@@ -15,7 +15,7 @@ lol_run_SOURCES = $(lol_options_sources) \
 	lol/main.c lol/drop_root.c lol/drop_root.h \
 	lol/dump.c lol/dump.h lol/machine_dump.c \
 	lol/bootparams.c lol/bootparams.h lol/child.c lol/child.h lol/cpio.c lol/cpio.h lol/fdpass.c lol/fdpass.h lol/kctl.h lol/loader.c lol/loader.h lol/lock_prefixes.c lol/lock_prefixes.h lol/machine.c lol/machine.h \
-	lol/cpus.c lol/cpus.h lol/machine_console.c lol/machine_cpus.c lol/machine_disk.c lol/machine_init.c lol/machine_messages.c lol/machine_int.h lol/machine_net.c lol/machine_share.c lol/near.c lol/netns.c lol/netns.h lol/ram_file.c lol/ram_file.h lol/park.c lol/park.h lol/ram.h lol/share.c lol/share.h lol/spawn.c lol/spawn.h lol/stats.c lol/storage.c lol/storage.h lol/storage_resize.c lol/vstate.h \
+	lol/cpus.c lol/cpus.h lol/machine_console.c lol/machine_cpus.c lol/machine_disk.c lol/machine_init.c lol/machine_messages.c lol/machine_int.h lol/machine_net.c lol/machine_share.c lol/near.c lol/netns.c lol/netns.h lol/ram_ahead.c lol/ram_ahead.h lol/ram_file.c lol/ram_file.h lol/park.c lol/park.h lol/ram.h lol/share.c lol/share.h lol/spawn.c lol/spawn.h lol/stats.c lol/storage.c lol/storage.h lol/storage_resize.c lol/vstate.h \
 	lol/mmu/ushare.h lol/mmu/zygote.h
 lol_run_SOURCES += lol/gdb/hw.c lol/gdb/monitor.c lol/gdb/packet.c lol/gdb/packet.h lol/gdb/points.c lol/gdb/query.c lol/gdb/regs.c lol/gdb/regs.h \
 	lol/gdb/server.c lol/gdb/server.h lol/gdb/server_int.h lol/gdb/session.c lol/gdb/session.h lol/gdb/session_int.h lol/gdb/state.c lol/gdb/target.h lol/gmem.c lol/gmem.h
@@ -31,8 +31,8 @@ lolctl_CFLAGS = $(AM_CFLAGS) $(MONITOR_CFLAGS) $(JANSSON_CFLAGS)
 lolctl_LDADD = $(JANSSON_LIBS)
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-control tests/unit/test-cpus tests/unit/test-dump tests/unit/test-lock-prefixes
-TESTS += tests/unit/test-control tests/unit/test-cpus tests/unit/test-dump tests/unit/test-lock-prefixes
+check_PROGRAMS += tests/unit/test-control tests/unit/test-cpus tests/unit/test-dump tests/unit/test-lock-prefixes tests/unit/test-ram-ahead
+TESTS += tests/unit/test-control tests/unit/test-cpus tests/unit/test-dump tests/unit/test-lock-prefixes tests/unit/test-ram-ahead
 endif
 tests_unit_test_control_SOURCES = tests/unit/test-control.c lol/control.c lol/control.h lol/loop.c $(lol_control_sources) \
 	$(lol_options_sources)
@@ -47,6 +47,10 @@ tests_unit_test_cpus_LDADD = $(UNIT_LIBS)
 tests_unit_test_lock_prefixes_SOURCES = tests/unit/test-lock-prefixes.c lol/lock_prefixes.c lol/lock_prefixes.h
 tests_unit_test_lock_prefixes_CFLAGS = $(UNIT_CFLAGS)
 tests_unit_test_lock_prefixes_LDADD = $(UNIT_LIBS)
+
+tests_unit_test_ram_ahead_SOURCES = tests/unit/test-ram-ahead.c lol/ram_ahead.h lol/ram_file.c lol/ram_file.h lol/child.c lol/fdpass.c
+tests_unit_test_ram_ahead_CFLAGS = $(UNIT_CFLAGS)
+tests_unit_test_ram_ahead_LDADD = $(UNIT_LIBS)
 
 tests_unit_test_dump_SOURCES = tests/unit/test-dump.c lol/dump.c lol/dump.h lol/error.c
 tests_unit_test_dump_CFLAGS = $(UNIT_CFLAGS)

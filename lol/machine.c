@@ -180,7 +180,8 @@ static int make_memory(struct machine *m, struct lol_error *err)
 				 "guest memory: %llu MiB are more than twice what the host has; use a smaller --mem",
 				 (unsigned long long)(mem >> 20));
 	m->ram_fd = ram_file_create(mem + PATCH_AREA);
-	if (m->ram_fd < 0)
+	m->ram_in_pieces = m->ram_fd >= 0;
+	if (!m->ram_in_pieces)
 		m->ram_fd = memfd("lol-ram", mem + PATCH_AREA, true);
 	m->ctl_fd = memfd("lol-ctl", ALIGN_UP(sizeof(struct kctl), PAGE_SIZE), false);
 	m->ushare_fd = memfd("lol-ushare", UBELLS_OFFSET + PAGE_SIZE, false);
@@ -205,6 +206,19 @@ static int make_memory(struct machine *m, struct lol_error *err)
 				 (unsigned long long)(mem >> 20));
 	madvise(m->ram.base, mem, MADV_HUGEPAGE);
 	return 0;
+}
+
+static void on_work(void *arg)
+{
+	ram_ahead_wake(((struct machine *)arg)->ahead);
+}
+
+/* Without it everything works: no error. With one CPU there is nothing to be won. */
+static int take_memory_ahead(struct machine *m)
+{
+	if (m->ram_in_pieces && CPU_COUNT(&m->cpus) > 1)
+		m->ahead = ram_ahead_start(m->ram_fd, m->ram.base, m->ram.size, &m->cpus, RAM_AHEAD_SLOW_NS);
+	return m->ahead ? loop_add_prepare(m->loop, on_work, m) : 0;
 }
 
 /* ---- the clock ---- */
@@ -379,7 +393,7 @@ static int start(struct machine *m, struct lol_error *err)
 			"lol-run: user namespaces: the host forbids them; the guest runs behind its seccomp filters alone\n");
 	if ((ret = loop_add_fd(m->loop, m->doorbell, EPOLLIN, on_doorbell, m)) ||
 	    (ret = loop_add_fd(m->loop, m->spawn.monitor_sock, EPOLLIN, on_zygote, m)) || (ret = messages_start(m)) ||
-	    (ret = near_start(m)))
+	    (ret = near_start(m)) || (ret = take_memory_ahead(m)))
 		return lol_error(err, ret, "epoll: %s; close some files or raise ulimit -n", strerror(-ret));
 	if ((ret = control_set_loop(m->session->control, m->loop, m)))
 		return lol_error(err, ret, "control socket: %s; close some files or raise ulimit -n", strerror(-ret));
@@ -388,6 +402,7 @@ static int start(struct machine *m, struct lol_error *err)
 
 static void take_apart(struct machine *m)
 {
+	ram_ahead_stop(m->ahead);
 	near_stop(m);
 	spawn_stop(&m->spawn);
 	messages_end(m);

@@ -247,6 +247,8 @@ static void do_balloon(struct machine *m, struct control_client *c, const json_t
 		control_fail(c, "balloon: the guest has no driver for it (yet); try again when it has booted");
 	else
 		control_answer(c, size ? NULL : balloon_answer(m));
+	if (size && !ret && m->ahead)
+		ram_ahead_hold(m->ahead, (uint64_t)bytes < m->ram.size);
 }
 
 static void do_disks(struct machine *m, struct control_client *c, const json_t *args)

@@ -28,6 +28,7 @@
 #include "netns.h"
 #include "options.h"
 #include "park.h"
+#include "ram_ahead.h"
 #include "share.h"
 #include "spawn.h"
 #include "storage.h"
@@ -75,6 +76,8 @@ struct machine {
 	unsigned ctl_cpus; /* our own count, K could change the one in ctl */
 	cpu_set_t cpus;    /* that the VM may use */
 	struct near near;
+	bool ram_in_pieces;      /* from ram_file_create() */
+	struct ram_ahead *ahead; /* or NULL */
 	struct spawn spawn;
 	unsigned messages; /* bytes of theirs that have been passed on */
 	char death[256];

@@ -15,6 +15,7 @@ struct kstats stats_sum(const struct machine *m)
 		KSTATS(X)
 #undef X
 	}
+	s.ram_ahead = m->ahead ? ram_ahead_taken(m->ahead) : 0; /* our own, whatever K says */
 	return s;
 }
 
