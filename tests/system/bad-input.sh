@@ -127,6 +127,7 @@ wrong "lock|in use|another" "$LOL_KERNEL" -i "$initrd" -d disk.img
 wrong "lock|in use|another" "$LOL_KERNEL" -i "$initrd" -d disk.img,ro
 kill "$holder"
 wait "$holder"
+: >held
 "$LOL_RUN" "$LOL_KERNEL" -q -m 128M -i "$initrd" -d disk.img,ro -- sh -c 'echo holding; sleep 60' >held 2>&1 </dev/null &
 holder=$!
 wait_for_text 30 holding held

@@ -49,6 +49,7 @@ expect_output "$data"
 
 # Read only: by two at once, and nothing changes.
 sum=$(sha1sum <root.img)
+: >out
 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -d root.img,pmem,ro -- sh -c 'echo up; sleep 100' >out 2>&1 </dev/null &
 pid=$!
 wait_for_text 60 up out
@@ -79,6 +80,7 @@ boot 120 -q -m 256M -i "$initrd" -d root.img,pmem,ro -d second.img -d third.img,
 expect_output $'8192\n8192\n131072\nsecond\nsecond'
 
 # Killed: what was synced is there.
+: >out
 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -d root.img,pmem -- sh -c 'n=0; while :; do n=$((n + 1)); echo $n >/root/last.new; sync; mv /root/last.new /root/last; sync
 	echo "committed $n"; done' >out 2>&1 </dev/null &
 pid=$!

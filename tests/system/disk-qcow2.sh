@@ -147,6 +147,7 @@ mv moved.img base.img
 wrong "cannot be made|No such file" "$LOL_KERNEL" -i "$initrd" -d base.img,cow=no/such/place
 wrong "" "$LOL_KERNEL" -i "$initrd" -d base.img,cow=cow1,snapshot
 # In use.
+: >out
 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -d a.qcow2,format=qcow2 -- sh -c 'echo up; sleep 60' >out 2>&1 </dev/null &
 pid=$!
 wait_for_text 60 up out

@@ -39,7 +39,7 @@ Combined: 4 Combined: 2" -n user,queues=4 -c 2
 # kernel counts nothing by which it could be seen.) Then the number changes under load; with one pair everything is on that.
 boot 150 -q -m 256M -c 2 -i "$initrd" -n user -- sh -c '
 	get() { taskset $1 wget -q -O - http://10.0.2.2:'"$web"'/big | md5sum | cut -c1-32; }
-	kicks() { ethtool -S eth0 | sed -n "s/^ *tx$1_kicks: //p"; }
+	kicks() { ethtool -S eth0 | sed -n "s/^ *tx\(_queue_\)*$1_kicks: //p"; }
 	remember() { before=$(kicks $1); }
 	moved() { n=$(($(kicks $1) - before)); [ $n -gt 20 ] && echo "on $1" || echo "on $1 only $n"; }
 	remember 0; get 1; moved 0

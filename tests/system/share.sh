@@ -95,6 +95,7 @@ expect_status 0
 # It vanishes under the guest: errors, not a hang.
 mkdir gone
 touch gone/file
+: >out
 timeout -k 10 120 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -s gone -- sh -c 'cd /mnt/share0; echo up; while [ -e file ]; do sleep 0.1; done
 	ls >/dev/null 2>&1; echo x 2>/dev/null >new && echo written; echo done' >out 2>&1 </dev/null &
 pid=$!
@@ -104,6 +105,7 @@ wait $pid || fail "a vanished share: $(cat out)"
 [ "$(cat out)" = $'up\ndone' ] || fail "a vanished share: $(cat out)"
 
 # Its server dies: I/O errors, one line.
+: >out
 timeout -k 10 120 "$LOL_RUN" "$LOL_KERNEL" -q -m 256M -i "$initrd" -s dir -- sh -c 'cd /mnt/share0; echo up; while ls file >/dev/null 2>&1; do sleep 0.1; done
 	cat file >/dev/null 2>&1 || echo error' >out 2>"$ERRORS" </dev/null &
 pid=$!
