@@ -85,8 +85,10 @@ expect_output $'8192\n8192\n131072\nsecond\nsecond'
 	echo "committed $n"; done' >out 2>&1 </dev/null &
 pid=$!
 wait_for_text 60 "committed 5" out
+mapfile -t pids < <(tree_pids $pid)
 kill -KILL $pid
 { wait $pid; } 2>/dev/null
+none_left "${pids[@]}" # K writes to the file itself, and ends a moment later
 last=$(grep -a '^committed [0-9]*$' out | tail -n 1 | cut -d' ' -f2)
 e2fsck -fy root.img >fsck 2>&1
 [ $? -le 1 ] || { cat fsck; fail e2fsck; }
