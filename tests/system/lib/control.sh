@@ -59,10 +59,11 @@ wait_for_state() {
 }
 
 wait_for_console() {
-	local i
-	for ((i = 0; i < 60; i++)); do
+	local end=$((SECONDS + 60))
+	while [ $SECONDS -lt $end ]; do
 		timeout -s INT 1 "$LOLCTL" console "$1" </dev/null >"$CONSOLE" 2>"$ERRORS"
 		grep -qF -e "$2" "$CONSOLE" && return
+		sleep 0.1 # it answers at once as long as there is no such VM
 	done
 	fail "$1 does not say $2"
 }
