@@ -213,11 +213,19 @@ static void on_work(void *arg)
 	ram_ahead_wake(((struct machine *)arg)->ahead);
 }
 
-/* Without it everything works: no error. With one CPU there is nothing to be won. */
+/*
+ * Without it everything works: no error. With one CPU there is nothing to be won. On K's CPU its 5 ms for a piece would be those of
+ * a competitor, whom K evades; on the U's the guest waits while its kernel takes memory.
+ */
 static int take_memory_ahead(struct machine *m)
 {
-	if (m->ram_in_pieces && CPU_COUNT(&m->cpus) > 1)
-		m->ahead = ram_ahead_start(m->ram_fd, m->ram.base, m->ram.size, &m->cpus, RAM_AHEAD_SLOW_NS);
+	cpu_set_t cpus = m->cpus;
+
+	if (!m->ram_in_pieces || CPU_COUNT(&cpus) < 2)
+		return 0;
+	if (m->ctl_cpus == 1 && m->near.k_cpu >= 0)
+		CPU_CLR((unsigned)m->near.k_cpu, &cpus);
+	m->ahead = ram_ahead_start(m->ram_fd, m->ram.base, m->ram.size, &cpus, RAM_AHEAD_SLOW_NS);
 	return m->ahead ? loop_add_prepare(m->loop, on_work, m) : 0;
 }
 

@@ -207,6 +207,7 @@ static void *work(void *arg)
 	uint64_t blocks = 0, us = LOOK_MIN_US;
 	unsigned in_vain = 0, unseen = 0;
 
+	sched_setaffinity(0, sizeof(a->cpus), &a->cpus);
 	while (rest(a, us, in_vain >= LOOKS_MAX)) {
 		uint64_t now = blocks_of(a), start = clock_ns(CLOCK_THREAD_CPUTIME_ID), before = ram_ahead_taken(a);
 		bool first = !blocks; /* what is there at the beginning is not news */

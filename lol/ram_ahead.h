@@ -15,9 +15,8 @@ struct ram_ahead;
 
 /*
  * Start the thread. fd, a file from ram_file_create(), of which size bytes are mapped at base, is the caller's and stays open and
- * mapped until ram_ahead_stop(). cpus: on which it may run, at least two for it to be of use. slow_ns: what a piece
- * takes on a host where it is worth the trouble. NULL with errno, from
- * pthread_create() and calloc(); also (EINVAL) when RAM is too small for a piece ahead.
+ * mapped until ram_ahead_stop(). cpus: on which it may run, not empty. slow_ns: what a piece takes on a host where it is worth the
+ * trouble. NULL with errno, from pthread_create() and calloc(); also (EINVAL) when RAM is too small for a piece ahead.
  */
 struct ram_ahead *ram_ahead_start(int fd, uint8_t *base, uint64_t size, const cpu_set_t *cpus, uint64_t slow_ns);
 void ram_ahead_stop(struct ram_ahead *a); /* NULL: nothing happens */
