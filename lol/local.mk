@@ -14,8 +14,8 @@ lol_run_SOURCES = $(lol_options_sources) \
 	lol/console_port.c lol/console_port.h lol/control.c lol/control.h lol/machine_control.c \
 	lol/main.c lol/drop_root.c lol/drop_root.h \
 	lol/dump.c lol/dump.h lol/machine_dump.c \
-	lol/bootparams.c lol/bootparams.h lol/child.c lol/child.h lol/cpio.c lol/cpio.h lol/fdpass.c lol/fdpass.h lol/kctl.h lol/loader.c lol/loader.h lol/lock_prefixes.c lol/lock_prefixes.h lol/machine.c lol/machine.h \
-	lol/cpus.c lol/cpus.h lol/machine_console.c lol/machine_cpus.c lol/machine_disk.c lol/machine_init.c lol/machine_messages.c lol/machine_int.h lol/machine_net.c lol/machine_share.c lol/near.c lol/netns.c lol/netns.h lol/ram_ahead.c lol/ram_ahead.h lol/ram_file.c lol/ram_file.h lol/park.c lol/park.h lol/ram.h lol/share.c lol/share.h lol/spawn.c lol/spawn.h lol/stats.c lol/storage.c lol/storage.h lol/storage_resize.c lol/vstate.h \
+	lol/bootparams.c lol/bootparams.h lol/child.c lol/child.h lol/clock.h lol/cpio.c lol/cpio.h lol/fdpass.c lol/fdpass.h lol/kctl.h lol/loader.c lol/loader.h lol/lock_prefixes.c lol/lock_prefixes.h lol/machine.c lol/machine.h \
+	lol/cpus.c lol/cpus.h lol/machine_console.c lol/machine_cpus.c lol/machine_disk.c lol/machine_init.c lol/machine_messages.c lol/machine_int.h lol/machine_net.c lol/machine_share.c lol/near.c lol/netns.c lol/netns.h lol/ram_ahead.c lol/ram_ahead.h lol/ram_file.c lol/ram_file.h lol/park.c lol/park.h lol/ram.h lol/share.c lol/share.h lol/spawn.c lol/spawn.h lol/stats.c lol/storage.c lol/storage.h lol/storage_resize.c lol/thread.h lol/vstate.h \
 	lol/mmu/ushare.h lol/mmu/zygote.h
 lol_run_SOURCES += lol/gdb/hw.c lol/gdb/monitor.c lol/gdb/packet.c lol/gdb/packet.h lol/gdb/points.c lol/gdb/query.c lol/gdb/regs.c lol/gdb/regs.h \
 	lol/gdb/server.c lol/gdb/server.h lol/gdb/server_int.h lol/gdb/session.c lol/gdb/session.h lol/gdb/session_int.h lol/gdb/state.c lol/gdb/target.h lol/gmem.c lol/gmem.h

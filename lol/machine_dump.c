@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include "dump.h"
 #include "gdb/server.h"
 #include "machine_int.h"
+#include "thread.h"
 
 struct dump_job {
 	struct machine *m;
@@ -157,21 +157,17 @@ static void on_written(void *arg, uint32_t events)
 static void on_rest(void *arg, int error)
 {
 	struct dump_job *job = arg;
-	sigset_t all, old;
 	int ret;
 
 	(void)error;
 	copy_vcpus(job);
 	ret = loop_add_fd(job->m->loop, job->event, EPOLLIN, on_written, job);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
 	if (!ret) {
-		ret = -pthread_create(&job->thread, NULL, writer, job);
+		ret = -thread_start(&job->thread, writer, job);
 		job->started = !ret;
 		if (ret)
 			loop_del_fd(job->m->loop, job->event);
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret) {
 		lol_error(&job->err, ret, "dump: %s; end other programs", strerror(-ret));
 		finish(job, ret);

@@ -9,21 +9,12 @@
  */
 #include "machine_int.h"
 
-#include <time.h>
-
+#include "clock.h"
 #include "devices/aio.h"
 
 #define LOOK_NS 4000000ull
 #define BUSY 70 /* per cent of a CPU: away from K */
 #define CALM 50 /* back */
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts = {0};
-
-	clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static void bind_to(struct machine *m, int cpu)
 {

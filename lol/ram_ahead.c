@@ -19,14 +19,14 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
+#include "thread.h"
 #include "types.h"
 
 #ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
@@ -61,16 +61,9 @@ struct ram_ahead {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	_Atomic bool asleep, hold, stop; /* changed with lock held */
+	_Atomic bool asleep, stop; /* changed with lock held */
+	_Atomic bool hold;
 };
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static uint64_t blocks_of(const struct ram_ahead *a)
 {
@@ -243,7 +236,6 @@ struct ram_ahead *ram_ahead_start(int fd, uint8_t *base, uint64_t size, const cp
 	unsigned max = (unsigned)(MIN(size / 32, RAM_AHEAD_MAX) / RAM_PIECE);
 	struct ram_ahead *a = max ? calloc(1, sizeof(*a)) : NULL;
 	pthread_condattr_t attr;
-	sigset_t all, old;
 
 	if (!max)
 		errno = EINVAL;
@@ -261,11 +253,7 @@ struct ram_ahead *ram_ahead_start(int fd, uint8_t *base, uint64_t size, const cp
 	pthread_cond_init(&a->wake, &attr);
 	pthread_condattr_destroy(&attr);
 
-	/* The monitor's signals are not for this thread. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int ret = a->taken ? pthread_create(&a->thread, NULL, work, a) : ENOMEM;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	int ret = a->taken ? thread_start(&a->thread, work, a) : ENOMEM;
 	if (!ret)
 		return a;
 	free(a->taken);

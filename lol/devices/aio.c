@@ -7,12 +7,12 @@
  */
 #include "aio.h"
 #include "report.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -221,17 +221,13 @@ static void *worker(void *arg)
 
 static int workers_start(struct aio *aio)
 {
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals belong to the loop */
 	int r = 0;
 	while (aio->nworkers < WORKERS) {
-		r = pthread_create(&aio->workers[aio->nworkers], NULL, worker, aio);
+		r = thread_start(&aio->workers[aio->nworkers], worker, aio);
 		if (r)
 			break;
 		aio->nworkers++;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return aio->nworkers ? 0 : -r;
 }
 
