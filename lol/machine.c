@@ -214,17 +214,20 @@ static void on_work(void *arg)
 }
 
 /*
- * Without it everything works: no error. With one CPU there is nothing to be won. On K's CPU its 5 ms for a piece would be those of
- * a competitor, whom K evades; on the U's the guest waits while its kernel takes memory.
+ * Without it everything works: no error. With one CPU there is nothing to be won. On K's CPU, wherever K is, the two would share
+ * the time that each piece takes, and K would evade its 5 ms as those of a competitor.
  */
 static int take_memory_ahead(struct machine *m)
 {
-	cpu_set_t cpus = m->cpus;
+	struct ram_ahead_cpus cpus = {.all = m->cpus};
 
-	if (!m->ram_in_pieces || CPU_COUNT(&cpus) < 2)
+	if (!m->ram_in_pieces || CPU_COUNT(&m->cpus) < 2)
 		return 0;
-	if (m->ctl_cpus == 1 && m->near.k_cpu >= 0)
-		CPU_CLR((unsigned)m->near.k_cpu, &cpus);
+	if (m->ctl_cpus == 1) {
+		cpus.home = &m->ctl->k_home;
+		cpus.avoid[0] = m->near.k_cpu;
+		cpus.avoid[1] = m->near.u_cpu;
+	}
 	m->ahead = ram_ahead_start(m->ram_fd, m->ram.base, m->ram.size, &cpus, RAM_AHEAD_SLOW_NS);
 	return m->ahead ? loop_add_prepare(m->loop, on_work, m) : 0;
 }

@@ -98,4 +98,5 @@ void handoff_choose(struct machine *m)
 		ctl->k_cpu[i] = spin ? cpu[(i + (2 * vcpus <= n ? vcpus : 1)) % n] : cpu[i % n];
 	}
 	m->near.k_cpu = ctl->k_cpu[0];
+	m->near.u_cpu = ctl->u_cpu[0];
 }

@@ -60,7 +60,7 @@ struct session {
 /* near.c */
 struct near {
 	bool used;
-	int k_cpu;            /* our own copy, K could change the one in ctl */
+	int k_cpu, u_cpu;     /* our own copies, K could change those in ctl */
 	int cpu;              /* that the monitor is bound to, -1: none */
 	uint64_t looked, ran; /* ns: when, and the CPU time until then */
 };

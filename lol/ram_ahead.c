@@ -7,8 +7,8 @@
  *
  * Which pieces does a guest take next? Linux hands out free blocks of 4 MiB in ascending order after boot, in descending order after
  * it has reported them to the balloon, and from each the lower half first. As with files that are read ahead, the window doubles for
- * each piece that was to be expected, and halves behind one that was not. Of the window each second piece is taken first:
- * the guest, which takes those between itself, is not in the way.
+ * each piece that was to be expected, and halves behind one that was not. Of the window the thread takes the second missing piece
+ * each time: the guest, which takes the first itself, is not in the way.
  *
  * The thread sees a piece that the guest takes by the file's size on the host (st_blocks). It looks often while the file grows,
  * less and less when it does not, and then not at all until the monitor has something to do for the guest. On a host where a piece
@@ -48,8 +48,9 @@ struct ram_ahead {
 	int64_t pieces;
 	unsigned max; /* of a window, pieces */
 	uint64_t slow_ns;
-	cpu_set_t cpus;
-	unsigned cpu; /* of them, the last that it has gone to */
+	struct ram_ahead_cpus cpus;
+	int avoided;  /* what avoid said the last time */
+	unsigned cpu; /* the last that it has gone to */
 	bool *taken;  /* for each piece: the file has it, as of the last look */
 	_Atomic uint64_t count;
 
@@ -57,6 +58,8 @@ struct ram_ahead {
 	int64_t from, to;
 	int direction;
 	unsigned window; /* pieces */
+	unsigned coming; /* those of it that were not there yet: the first ones of row, in the guest's order */
+	int64_t row[RAM_AHEAD_MAX / RAM_PIECE];
 
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -76,6 +79,28 @@ static uint64_t blocks_of(const struct ram_ahead *a)
 static int64_t next_piece(int64_t piece, int direction)
 {
 	return piece % BLOCK != BLOCK - 1 ? piece + 1 : (piece / BLOCK + direction) * BLOCK;
+}
+
+static bool is_there(const struct ram_ahead *a, int64_t piece)
+{
+	unsigned char there;
+
+	return mincore(a->base + (uint64_t)piece * RAM_PIECE, 1, &there) == 0 && there & 1;
+}
+
+/* Which of the window's pieces have come? As look() does, for a tenth of the time. */
+static int64_t look_near(struct ram_ahead *a, unsigned *come)
+{
+	int64_t last = -1;
+	unsigned missing = 0;
+
+	for (unsigned i = 0; i < a->coming; i++)
+		if (!is_there(a, a->row[i]))
+			a->row[missing++] = a->row[i];
+		else if (!a->taken[a->row[i]])
+			a->taken[last = a->row[i]] = true, ++*come;
+	a->coming = missing;
+	return last;
 }
 
 /* Bring taken up to date. Returns the last of the pieces that have come, or -1, and how many have. */
@@ -102,24 +127,44 @@ static int64_t look(struct ram_ahead *a, unsigned *come)
 	return last;
 }
 
-static bool is_there(const struct ram_ahead *a, int64_t piece)
+/* The CPUs that it may use now. */
+static cpu_set_t allowed(struct ram_ahead *a)
 {
-	unsigned char there;
+	cpu_set_t set = a->cpus.all;
 
-	return mincore(a->base + (uint64_t)piece * RAM_PIECE, 1, &there) == 0 && there & 1;
+	if (a->cpus.home)
+		a->avoided = a->cpus.avoid[atomic_load_explicit(a->cpus.home, memory_order_relaxed) != 0];
+	if (a->avoided >= 0)
+		CPU_CLR((unsigned)a->avoided, &set);
+	return set;
+}
+
+static void go_to(const cpu_set_t *set)
+{
+	sched_setaffinity(0, sizeof(*set), set); /* a wish: cpusets may forbid it */
 }
 
 /* The next of the CPUs that it may use. */
 static void move_on(struct ram_ahead *a)
 {
-	cpu_set_t one;
+	cpu_set_t set = allowed(a), one;
 
 	do {
 		a->cpu = (a->cpu + 1) % CPU_SETSIZE;
-	} while (!CPU_ISSET(a->cpu, &a->cpus));
+	} while (!CPU_ISSET(a->cpu, &set));
 	CPU_ZERO(&one);
 	CPU_SET(a->cpu, &one);
-	sched_setaffinity(0, sizeof(one), &one); /* a wish: cpusets may forbid it */
+	go_to(&one);
+}
+
+/* Away from the CPU that the guest's kernel has come to. */
+static void keep_away(struct ram_ahead *a)
+{
+	int before = a->avoided;
+	cpu_set_t set = allowed(a);
+
+	if (a->avoided != before)
+		go_to(&set);
 }
 
 /*
@@ -128,8 +173,9 @@ static void move_on(struct ram_ahead *a)
  */
 static bool take(struct ram_ahead *a, int64_t piece)
 {
-	uint64_t start = clock_ns(CLOCK_MONOTONIC), work = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	keep_away(a);
 
+	uint64_t start = clock_ns(CLOCK_MONOTONIC), work = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	if (madvise(a->base + (uint64_t)piece * RAM_PIECE, RAM_PIECE, MADV_POPULATE_WRITE) < 0)
 		return false;
 	a->taken[piece] = true;
@@ -141,35 +187,47 @@ static bool take(struct ram_ahead *a, int64_t piece)
 	return work >= a->slow_ns;
 }
 
-/* The guest has taken a piece. */
-static void go_ahead(struct ram_ahead *a, int64_t piece)
+/* The guest has taken a piece: where it goes, and how far ahead of it memory is to be there. */
+static void expect(struct ram_ahead *a, int64_t piece)
 {
-	int64_t row[RAM_AHEAD_MAX / RAM_PIECE], next = piece, block = piece / BLOCK;
+	int64_t next = piece, block = piece / BLOCK;
 	int64_t low = MIN(a->from, a->to), high = a->from + a->to - low;
-	unsigned n = 0;
 
 	a->window = block >= low - BLOCK && block <= high + BLOCK ? MIN(a->window * 2, a->max) : MAX(a->window / 2, 1);
 	if (block < low || block > high)
 		a->direction = block < a->from ? -1 : 1;
 	a->from = a->to = block;
+	a->coming = 0;
 	for (unsigned i = 0; i < a->window; i++) {
 		next = next_piece(next, a->direction);
 		if (next < 0 || next >= a->pieces)
 			break;
 		if (!a->taken[next])
-			row[n++] = next;
+			a->row[a->coming++] = next;
 		a->to = next / BLOCK;
 	}
-	for (unsigned pass = 0; pass < 2; pass++)
-		for (unsigned i = !pass && n > 1; i < n; i += 2) {
-			if (atomic_load(&a->stop) || atomic_load(&a->hold))
-				return;
-			if (is_there(a, row[i]) || take(a, row[i]))
-				continue;
-			a->window = 1; /* there is no need to hurry */
-			a->to = block;
-			return;
-		}
+}
+
+/*
+ * Take the second of the pieces that are missing, since the guest is at the first, or will be sooner than it is there. False: there
+ * is none, or no need for it.
+ */
+static bool take_one(struct ram_ahead *a)
+{
+	int64_t missing[2];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < a->coming && n < 2; i++)
+		if (!is_there(a, a->row[i]))
+			missing[n++] = a->row[i];
+	if (!n || atomic_load(&a->stop) || atomic_load(&a->hold))
+		return false;
+	if (take(a, missing[n - 1]))
+		return true;
+	a->window = 1; /* there is no need to hurry */
+	a->to = a->from;
+	a->coming = 0;
+	return false;
 }
 
 /* Until us have passed, or for as long as it takes, until there is something to do. False: the end. */
@@ -200,9 +258,11 @@ static void *work(void *arg)
 	uint64_t blocks = 0, us = LOOK_MIN_US;
 	unsigned in_vain = 0, unseen = 0;
 
-	sched_setaffinity(0, sizeof(a->cpus), &a->cpus);
+	cpu_set_t set = allowed(a);
+	go_to(&set);
 	while (rest(a, us, in_vain >= LOOKS_MAX)) {
-		uint64_t now = blocks_of(a), start = clock_ns(CLOCK_THREAD_CPUTIME_ID), before = ram_ahead_taken(a);
+		uint64_t now = blocks_of(a), start = clock_ns(CLOCK_THREAD_CPUTIME_ID), before = ram_ahead_taken(a),
+			 cost, own;
 		bool first = !blocks; /* what is there at the beginning is not news */
 		unsigned come = 0;
 		if (in_vain >= LOOKS_MAX || now != blocks) {
@@ -214,9 +274,12 @@ static void *work(void *arg)
 		}
 		if (now == blocks)
 			continue;
-		int64_t piece = look(a, &come);
-		us += (clock_ns(CLOCK_THREAD_CPUTIME_ID) - start) / 1000 *
-		      LOOK_SHARE; /* where it comes in small pages, or there is a lot of it */
+		if (now < blocks) /* the guest has given some back */
+			a->coming = 0;
+		int64_t piece = look_near(a, &come);
+		if (piece < 0)
+			piece = look(a, &come);
+		cost = (clock_ns(CLOCK_THREAD_CPUTIME_ID) - start) / 1000;
 		/* The host counts a piece when it begins to fill it, and shows it when it is done. */
 		if (now > blocks + come * PIECE_BLOCKS && !first && unseen++ < UNSEEN_MAX) {
 			blocks += come * PIECE_BLOCKS;
@@ -225,13 +288,19 @@ static void *work(void *arg)
 			blocks = now;
 		}
 		if (piece >= 0 && !first && !atomic_load(&a->hold))
-			go_ahead(a, piece);
-		blocks += (ram_ahead_taken(a) - before) * PIECE_BLOCKS; /* what the guest has taken meanwhile is news */
+			expect(a, piece);
+		do { /* until the guest has begun another one: then the window moves */
+			own = (ram_ahead_taken(a) - before) * PIECE_BLOCKS;
+			us = blocks_of(a) == now + own ? LOOK_MIN_US : 0;
+		} while (us && take_one(a));
+		us += cost * LOOK_SHARE; /* where it comes in small pages, or there is a lot of it */
+		blocks += own;
 	}
 	return NULL;
 }
 
-struct ram_ahead *ram_ahead_start(int fd, uint8_t *base, uint64_t size, const cpu_set_t *cpus, uint64_t slow_ns)
+struct ram_ahead *ram_ahead_start(int fd, uint8_t *base, uint64_t size, const struct ram_ahead_cpus *cpus,
+				  uint64_t slow_ns)
 {
 	unsigned max = (unsigned)(MIN(size / 32, RAM_AHEAD_MAX) / RAM_PIECE);
 	struct ram_ahead *a = max ? calloc(1, sizeof(*a)) : NULL;
@@ -244,6 +313,7 @@ struct ram_ahead *ram_ahead_start(int fd, uint8_t *base, uint64_t size, const cp
 	*a = (struct ram_ahead){.fd = fd, .base = base, .pieces = (int64_t)(size / RAM_PIECE), .max = max};
 	a->slow_ns = slow_ns;
 	a->cpus = *cpus;
+	a->avoided = -1;
 	a->direction = 1;
 	a->window = MIN(WINDOW_FIRST, max);
 	a->taken = calloc((size_t)a->pieces, sizeof(*a->taken));

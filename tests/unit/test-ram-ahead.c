@@ -56,7 +56,7 @@ static void settle(void)
 		usleep(1000);
 }
 
-static void start(uint64_t slow_ns, int first)
+static void start_on(const struct ram_ahead_cpus *cpus, uint64_t slow_ns, int first)
 {
 	fd = ram_file_create(SIZE);
 	if (fd < 0) {
@@ -66,12 +66,18 @@ static void start(uint64_t slow_ns, int first)
 	ram = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	assert_ptr_not_equal(ram, MAP_FAILED);
 	touch(first);
-	cpu_set_t cpus;
-	assert_int_equal(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
-	ahead = ram_ahead_start(fd, ram, SIZE, &cpus, slow_ns);
+	ahead = ram_ahead_start(fd, ram, SIZE, cpus, slow_ns);
 	assert_non_null(ahead);
 	settle(); /* what is there at the beginning is not news */
 	assert_int_equal(taken(), 0);
+}
+
+static void start(uint64_t slow_ns, int first)
+{
+	struct ram_ahead_cpus cpus = {.home = NULL};
+
+	assert_int_equal(sched_getaffinity(0, sizeof(cpus.all), &cpus.all), 0);
+	start_on(&cpus, slow_ns, first);
 }
 
 static int end(void **state)
@@ -215,6 +221,37 @@ static void asleep(void **state)
 	assert_true(taken() > 0);
 }
 
+/* The guest's kernel is on one CPU or on the other: the thread is not where it is. */
+static void keeps_away(void **state)
+{
+	struct ram_ahead_cpus cpus = {.avoid = {-1, -1}};
+	_Atomic uint32_t home = 0;
+	cpu_set_t where;
+	int n = 0;
+
+	(void)state;
+	assert_int_equal(sched_getaffinity(0, sizeof(cpus.all), &cpus.all), 0);
+	for (int i = 0; i < CPU_SETSIZE && n < 2; i++)
+		if (CPU_ISSET((unsigned)i, &cpus.all))
+			cpus.avoid[n++] = i;
+	if (n < 2)
+		skip();
+	cpus.home = &home;
+	start_on(&cpus, ALWAYS, 0);
+	for (int i = 0; i < 6; i++) {
+		uint64_t before = taken();
+		atomic_store(&home, i % 2);
+		touch(count_present(0, PIECES));
+		settle();
+		assert_true(taken() > before);
+		assert_int_equal(pthread_getaffinity_np(ahead->thread, sizeof(where), &where), 0);
+		assert_false(CPU_ISSET((unsigned)cpus.avoid[i % 2], &where));
+		assert_true(CPU_COUNT(&where) > 0);
+	}
+	ram_ahead_stop(ahead); /* before home is gone */
+	ahead = NULL;
+}
+
 static void ends_at_once(void **state)
 {
 	for (int i = 0; i < 20; i++) {
@@ -243,7 +280,7 @@ static void at_the_edges(void **state)
 
 static void too_small(void **state)
 {
-	cpu_set_t cpus = {0};
+	struct ram_ahead_cpus cpus = {.home = NULL};
 
 	(void)state;
 	errno = 0;
@@ -254,11 +291,17 @@ static void too_small(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(upwards, end),      cmocka_unit_test_teardown(downwards, end),
-		cmocka_unit_test_teardown(jumps, end),        cmocka_unit_test_teardown(quick_host, end),
-		cmocka_unit_test_teardown(held, end),         cmocka_unit_test_teardown(given_back, end),
-		cmocka_unit_test_teardown(asleep, end),       cmocka_unit_test_teardown(ends_at_once, end),
-		cmocka_unit_test_teardown(at_the_edges, end), cmocka_unit_test(too_small),
+		cmocka_unit_test_teardown(upwards, end),
+		cmocka_unit_test_teardown(downwards, end),
+		cmocka_unit_test_teardown(jumps, end),
+		cmocka_unit_test_teardown(quick_host, end),
+		cmocka_unit_test_teardown(held, end),
+		cmocka_unit_test_teardown(given_back, end),
+		cmocka_unit_test_teardown(asleep, end),
+		cmocka_unit_test_teardown(keeps_away, end),
+		cmocka_unit_test_teardown(ends_at_once, end),
+		cmocka_unit_test_teardown(at_the_edges, end),
+		cmocka_unit_test(too_small),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
