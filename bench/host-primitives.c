@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 //
-// host-primitives [--cpus A,B] [MS]: what the host takes for the steps that LoL is made of: the floor of every figure in
+// host-primitives [--cpus A,B] [--distance] [MS]: what the host takes for the steps that LoL is made of: the floor of every figure in
 // docs/performance.md. Prints a table in Markdown: the median, the least and the greatest of nine batches of at least MS ms
 // (default 20), in nanoseconds. A and B are the CPUs of the hand-overs (default: the first two of this process).
+// --distance: only the median of a hand-over and back between the two, a number.
 //
 //   gcc -O2 -D_GNU_SOURCE -pthread -o host-primitives bench/host-primitives.c && ./host-primitives
 
@@ -405,7 +406,8 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void measure(const struct row *row, uint64_t ms)
+// NUMBER_ONLY: the median, and no table.
+static void measure(const struct row *row, uint64_t ms, int number_only)
 {
 	double ns[BATCHES];
 	uint64_t n = row->least;
@@ -414,14 +416,17 @@ static void measure(const struct row *row, uint64_t ms)
 	for (int i = 0; i < BATCHES; i++)
 		ns[i] = (double)row->run(n) / (double)n;
 	qsort(ns, BATCHES, sizeof ns[0], compare);
-	printf("| %s | %.0f | %.0f | %.0f |\n", row->name, ns[BATCHES / 2], ns[0], ns[BATCHES - 1]);
+	if (number_only)
+		printf("%.0f\n", ns[BATCHES / 2]);
+	else
+		printf("| %s | %.0f | %.0f | %.0f |\n", row->name, ns[BATCHES / 2], ns[0], ns[BATCHES - 1]);
 	fflush(stdout);
 }
 
 int main(int argc, char **argv)
 {
 	cpu_set_t set;
-	int found = 0;
+	int found = 0, distance = 0;
 	uint64_t ms;
 	sched_getaffinity(0, sizeof set, &set);
 	for (int cpu = 0; cpu < CPU_SETSIZE && found < 2; cpu++)
@@ -435,9 +440,14 @@ int main(int argc, char **argv)
 		argc -= 2;
 		argv += 2;
 	}
+	if (argc > 1 && !strcmp(argv[1], "--distance")) {
+		distance = 1;
+		argc--;
+		argv++;
+	}
 	ms = argc > 1 ? strtoul(argv[1], NULL, 10) : 20;
-	if (!found || argc > 2 || !ms) {
-		fprintf(stderr, "usage: host-primitives [--cpus A,B] [MS]\n");
+	if (!found || argc > 2 || !ms || (distance && (found < 2 || cpus[0] == cpus[1]))) {
+		fprintf(stderr, "usage: host-primitives [--cpus A,B] [--distance] [MS]\n");
 		return 125;
 	}
 	pin(cpus[0]);
@@ -452,9 +462,10 @@ int main(int argc, char **argv)
 	memset(all, 1, RAM_PAGES * PAGE);
 	munmap(all, RAM_PAGES * PAGE);
 	munmap(hole, RAM_PAGES * PAGE);
-	puts("| step of the host | ns, median | least | greatest |\n|---|---|---|---|");
+	if (!distance)
+		puts("| step of the host | ns, median | least | greatest |\n|---|---|---|---|");
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-		if (!rows[i].needs_two || (found == 2 && cpus[0] != cpus[1]))
-			measure(&rows[i], ms);
+		if (distance ? rows[i].run == run_spin : !rows[i].needs_two || (found == 2 && cpus[0] != cpus[1]))
+			measure(&rows[i], ms, distance);
 	return 0;
 }

@@ -13,6 +13,7 @@ import worlds
 
 BEGIN, END = "<!-- bench begin -->", "<!-- bench end -->"
 COLOURS = {"native": "#666666", "uml": "#d08a2e", "uml-ptrace": "#e9c28f", "qemu": "#4f86c6", "lol": "#2e9e5b"}
+FAR = "lol-far"  # what Figures makes of a session of LoL whose two CPUs were far apart
 
 
 def read(name, default="?"):
@@ -54,13 +55,20 @@ def header(place, options, versions):
     }
 
 
+def far_sessions(lines):
+    """The sessions of LoL with CPUs far apart, as long as there are others."""
+    sessions = {line["session"]: line["far"] for line in lines if "distance" in line}
+    return {name for name, far in sessions.items() if far} if not all(sessions.values()) else set()
+
+
 class Figures:
-    """Medians by (row, world), of the full-size measurements where there are any."""
+    """Medians by (row, world), of the full-size measurements where there are any. FAR is a world, too."""
 
     def __init__(self, lines):
         self.values, self.errors, self.skips, self.checks = {}, {}, {}, {}
+        far = far_sessions(lines)
         for line in lines:
-            key = (line.get("row"), line.get("world"))
+            key = (line.get("row"), FAR if line.get("session") in far else line.get("world"))
             if "value" in line:
                 self.values.setdefault(key, []).append(line)
                 self.errors.pop(key, None)
@@ -125,6 +133,13 @@ def verdict(figures, row, own, best, peer):
     return " (behind)" if own > best * (1 + spread / 100) else " (equal within the spread)"
 
 
+def aim_reached(figures, row, own, aim):
+    if own <= aim:
+        return " yes"
+    spread = max(figures.spread(row, "lol"), figures.spread(row, "native"), 1)
+    return " no" if own > aim * (1 + spread / 100) else " within the spread"
+
+
 def table_rows(figures, rows, names):
     for row, entry in rows.items():
         if not any(figures.median(row, world) for world in names):
@@ -143,9 +158,12 @@ def table_rows(figures, rows, names):
             peers = [(figures.slowdown(row, world), world) for world in names if world not in ("native", "lol") and not no_flush(row, world)]
             best, peer = min((peer for peer in peers if peer[0]), default=(None, None))
             cells.append(f"{own:.2f} x" if own else "-")
-            reached = "" if not own or aim is None else (" yes" if own <= aim else " no")
+            reached = "" if not own or aim is None else aim_reached(figures, row, own, aim)
             cells.append((f"{aim:g} x" if aim else "-") + reached)
             cells.append("-" if not own or not best else f"{best / own:.2f} x" + verdict(figures, row, own, best, peer))
+        if any(world == FAR for _, world in figures.values):
+            value, ratio = figures.median(row, FAR), figures.slowdown(row, FAR)
+            cells.append("-" if value is None else amount(value, figures.unit(row)) + (f", {ratio:.2f} x" if ratio else ""))
         yield cells
 
 
@@ -155,10 +173,18 @@ def geometric_mean(figures, rows, world):
     return (math.exp(sum(map(math.log, ratios)) / len(ratios)), len(ratios)) if ratios else (None, 0)
 
 
+def distances(lines):
+    """A line, if there is one."""
+    apart = [(max(line["distance"]), line["far"]) for line in lines if "distance" in line]
+    near, far = [ns for ns, far in apart if not far], [ns for ns, far in apart if far]
+    groups = "; ".join(f"{len(group)} with {min(group):.0f} to {max(group):.0f} ns{what}" for group, what in ((near, ""), (far, ", far apart")) if group)
+    return [f"Distance of the two CPUs (a hand-over and back) in the sessions of LoL: {groups}."] if apart else []
+
+
 def describe(lines):
     headers = [line["header"] for line in lines if "header" in line]
     if not headers:
-        return "No header: raw.jsonl is incomplete."
+        return "\n".join(["No header: raw.jsonl is incomplete."] + distances(lines))
     last = headers[-1]
     loads = [line["load"] for line in lines if "load" in line]
     text = [
@@ -171,13 +197,15 @@ def describe(lines):
         "; ".join(f"{worlds.WORLDS[world][0]}: {value}" for world, value in last["versions"].items() if value) + ".",
         f"Load average of the machine: {last['load']:.1f} at the start" + (f", {min(loads):.1f} to {max(loads):.1f} meanwhile." if loads else "."),
     ]
-    return "\n".join(text)
+    return "\n".join(text + distances(lines))
 
 
 def markdown(lines, figures, plots, folder=""):
     names = [world for world in worlds.WORLDS if any(key[1] == world for key in figures.values)]
     text = [describe(lines), ""]
     ours = ["LoL / native", "aim", "best peer / LoL"] if "lol" in names else []
+    far = any(world == FAR for _, world in figures.values)
+    ours += ["LoL, CPUs far apart"] if far else []
     for title, rows, plot in (("Small operations", worlds.MICRO, "micro"), ("Real work", worlds.LOADS, "macro")):
         cells = list(table_rows(figures, rows, names))
         if not cells:
@@ -192,7 +220,11 @@ def markdown(lines, figures, plots, folder=""):
             for world in names:
                 mean, count = geometric_mean(figures, worlds.MEAN, world)
                 means.append(f"{100 / mean:.0f} % ({count})" if mean else "-")
-            text.append("| geometric mean, native = 100 % (loads) | " + " | ".join(means + [""] * len(ours)) + " |")
+            means += [""] * (len(ours) - far)
+            if far:
+                mean, count = geometric_mean(figures, worlds.MEAN, FAR)
+                means.append(f"{100 / mean:.0f} % ({count})" if mean else "-")
+            text.append("| geometric mean, native = 100 % (loads) | " + " | ".join(means) + " |")
         text.append("")
         if any(no_flush(row, world) and figures.median(row, world) for row in rows for world in names):
             text.append("No flush: UML's block device does not pass flushes on, so its writes are not on the host's disk; it is no peer there (`bench/README.md`).")

@@ -204,6 +204,14 @@ def primitives(place):
     return place.run(*words, capture_output=True, text=True).stdout
 
 
+def distance(place):
+    """Nanoseconds of a hand-over and back between the two CPUs at the moment; None with one CPU."""
+    if len(place.cpus) < 2:
+        return None
+    place.prepare("primitives")
+    return float(place.run(place.path("host-primitives"), "--cpus", ",".join(map(str, place.cpus[:2])), "--distance", "3", capture_output=True, text=True).stdout)
+
+
 def need_kernel(place):
     if not place.kernel or not os.path.exists(place.kernel):
         raise Missing("no guest kernel; make one with: lol-guest kernel build, or give --kernel VMLINUX")

@@ -49,6 +49,21 @@ for plot in micro macro; do
 	python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' out/$plot.svg || fail "$plot.svg is no XML"
 done
 
+# A session of LoL with CPUs far apart has a column of its own; if all are, they are what there is.
+cp out/raw.jsonl whole
+session() { # ID VALUE DISTANCE FAR
+	line lol getppid 1 "$2" ns 0 | sed "s/}\$/, \"session\": \"$1\"}/"
+	echo "{\"session\": \"$1\", \"distance\": [80, $3], \"far\": $4}"
+}
+{ session s1 150 90 false; session s2 450 400 true; } >>out/raw.jsonl
+run "$BENCH/run" --report --out out
+grep -qF '| getppid | 100 ns ±0 % | 9 us ±0 % | 150 ns ±0 % | 1.50 x | 2 x yes | 60.00 x | 450 ns, 4.50 x |' out/table.md || fail "far: $(cat out/table.md)"
+grep -qF '1 with 90 to 90 ns; 1 with 400 to 400 ns, far apart' out/table.md || fail "distances: $(cat out/table.md)"
+{ grep -v '"world": "lol"' whole; session s2 450 400 true; } >out/raw.jsonl
+run "$BENCH/run" --report --out out
+grep -qF '| getppid | 100 ns ±0 % | 9 us ±0 % | 450 ns ±0 % | 4.50 x | 2 x no | 20.00 x |' out/table.md || fail "all far: $(cat out/table.md)"
+mv whole out/raw.jsonl
+
 # A result that differs between worlds, and a row that failed.
 line qemu redis 1 900 /s 8 >>out/raw.jsonl
 echo '{"world": "uml", "row": "lua", "round": 1, "size": 1, "error": "no compiler"}' >>out/raw.jsonl
@@ -68,5 +83,10 @@ done
 gcc -std=gnu17 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -o primitives "$BENCH/host-primitives.c" || fail "host-primitives.c"
 run ./primitives --cpus
 expect_status 125
+if [ "$(nproc)" -gt 1 ]; then
+	run ./primitives --distance 1
+	expect_status 0
+	[[ $(cat "$CONSOLE") =~ ^[0-9]+$ ]] || fail "distance: $(cat "$CONSOLE")"
+fi
 [ "$(./micro list | tr '\n' ' ')" = "$(cd "$BENCH" && python3 -c 'import worlds; print(*worlds.MICRO, end=" ")')" ] || fail "the rows of micro and of worlds.py"
 echo passed
