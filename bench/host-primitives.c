@@ -11,6 +11,7 @@
 #include <linux/filter.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -360,6 +361,75 @@ static uint64_t run_first_use_small(uint64_t n)
 	return first_use(n, MADV_NOHUGEPAGE);
 }
 
+// ---- memory that one side clears and the other uses ----
+
+#define CLEARED (32UL << 20) // bytes, used in turns: more than caches of the second level hold
+#define PIECE (512 * PAGE)
+
+static char *cleared;
+
+static void clear(uint64_t i)
+{
+	char *at = cleared + i * PIECE % CLEARED;
+	uint64_t n = PIECE;
+	__asm__ volatile("rep stosb" : "+D"(at), "+c"(n) : "a"(0) : "memory");
+}
+
+static void *clear_for_other(void *pieces)
+{
+	pin(cpus[1]);
+	for (uint64_t i = 0; i < *(uint64_t *)pieces; i++) {
+		wait_for(1, SPIN);
+		clear(i);
+		give(0, SPIN);
+	}
+	return NULL;
+}
+
+// N pieces of 2 MiB cleared, here or on the other CPU, and a word of each of their pages changed here.
+static uint64_t clear_and_touch(uint64_t n, int elsewhere)
+{
+	pthread_t thread;
+	uint64_t pieces = n + 1, start = 0; // the first one is warm-up
+	if (!cleared) {
+		cleared = mmap(NULL, CLEARED + PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (cleared == MAP_FAILED)
+			die("mmap");
+		cleared += -(uintptr_t)cleared & (PIECE - 1);
+		madvise(cleared, CLEARED, MADV_HUGEPAGE);
+		memset(cleared, 1, CLEARED);
+	}
+	shared->turn = 0;
+	if (elsewhere && (errno = pthread_create(&thread, NULL, clear_for_other, &pieces)))
+		die("pthread_create");
+	for (uint64_t i = 0; i < pieces; i++) {
+		if (elsewhere) {
+			give(1, SPIN);
+			wait_for(0, SPIN);
+		} else {
+			clear(i);
+		}
+		for (uint64_t at = i * PIECE % CLEARED, end = at + PIECE; at < end; at += PAGE)
+			((volatile char *)cleared)[at]++;
+		if (!i)
+			start = now_ns();
+	}
+	uint64_t took = now_ns() - start;
+	if (elsewhere)
+		pthread_join(thread, NULL);
+	return took;
+}
+
+static uint64_t run_clear(uint64_t n)
+{
+	return clear_and_touch(n, 0);
+}
+
+static uint64_t run_clear_elsewhere(uint64_t n)
+{
+	return clear_and_touch(n, 1);
+}
+
 static uint64_t run_fork(uint64_t n)
 {
 	uint64_t start = now_ns();
@@ -397,6 +467,8 @@ static const struct row {
 	{"fork, exit, wait of this small process", run_fork, 10, 0, 0},
 	{"first use of 2 MiB, in one piece", run_first_use, 8, 0, 8},
 	{"same, in pages of 4 KiB", run_first_use_small, 8, 0, 8},
+	{"2 MiB cleared, a word of each page changed", run_clear, 16, 0, 0},
+	{"same, cleared on the other CPU", run_clear_elsewhere, 16, 1, 0},
 	{"seccomp trap: SIGSYS in, sigreturn out", run_sigsys, 200, 0, 0},
 };
 

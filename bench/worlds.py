@@ -231,7 +231,10 @@ def version(place, world):
         with open(place.path("uml", "version"), encoding="ascii") as file:
             return "Debian's user-mode-linux " + file.read().strip()
     if world == "lol":
-        commit = first_line("git", "-c", f"safe.directory={place.top}", "-C", place.top, "describe", "--always", "--dirty", "--exclude=*")
+        git = ("git", "-c", f"safe.directory={place.top}", "-C", place.top)
+        commit = first_line(*git, "describe", "--always", "--exclude=*")
+        if first_line(*git, "status", "--porcelain", "--", ".", ":!bench/results", ":!README.md", ":!docs/performance.md"):  # what a run writes
+            commit += "-dirty"
         return f"{first_line(place.lol_run, '--version')}, commit {commit}"
     return ""
 
