@@ -22,7 +22,7 @@ end=\$((\$(cut -d. -f1 /proc/uptime) + $seconds))
 loop() {
 	n=0
 	while [ \$(cut -d. -f1 /proc/uptime) -lt \$end ]; do
-		/t/\$1 >/tmp/\$1.out 2>&1 || grep -E '^not ok|^# not finished' /tmp/\$1.out | grep -vE "not ok ($known)\\\$" | sed "s/^/\$1: /"
+		/t/\$1 >/tmp/\$1.out 2>&1 || grep -E -B 1 '^not ok|^# not finished' /tmp/\$1.out | grep -vE "not ok ($known)\\\$" | sed "s/^/\$1: /"
 		grep -q '^# [0-9]* tests' /tmp/\$1.out || { echo "\$1: died"; tail -n 3 /tmp/\$1.out; }
 		n=\$((n + 1))
 	done
