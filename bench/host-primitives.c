@@ -333,17 +333,24 @@ static uint64_t run_mprotect(uint64_t n)
 
 // ---- memory that this host has not used for some time ----
 
-// N pieces of 2 MiB that nobody gives back before the end: what is free for a second may be the hypervisor's by then.
-static uint64_t first_use(uint64_t n, int advice)
+#define PIECE (512 * PAGE)
+
+// BYTES at the start of a piece, which nobody gives back before the end: what is free for a second may be the hypervisor's by then.
+static char *pieces_of(uint64_t bytes, int advice)
 {
-	const uint64_t piece = 512 * PAGE;
-	char *at = mmap(NULL, (n + 1) * piece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *at = mmap(NULL, bytes + PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (at == MAP_FAILED)
 		die("mmap");
-	at += -(uintptr_t)at & (piece - 1);
-	madvise(at, n * piece, advice);
+	at += -(uintptr_t)at & (PIECE - 1);
+	madvise(at, bytes, advice);
+	return at;
+}
+
+static uint64_t first_use(uint64_t n, int advice)
+{
+	char *at = pieces_of(n * PIECE, advice);
 	uint64_t start = now_ns();
-	for (uint64_t i = 0; i < n * piece; i += PAGE)
+	for (uint64_t i = 0; i < n * PIECE; i += PAGE)
 		at[i] = 1;
 	return now_ns() - start;
 }
@@ -364,7 +371,6 @@ static uint64_t run_first_use_small(uint64_t n)
 // ---- memory that one side clears and the other uses ----
 
 #define CLEARED (32UL << 20) // bytes, used in turns: more than caches of the second level hold
-#define PIECE (512 * PAGE)
 
 static char *cleared;
 
@@ -392,11 +398,7 @@ static uint64_t clear_and_touch(uint64_t n, int elsewhere)
 	pthread_t thread;
 	uint64_t pieces = n + 1, start = 0; // the first one is warm-up
 	if (!cleared) {
-		cleared = mmap(NULL, CLEARED + PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (cleared == MAP_FAILED)
-			die("mmap");
-		cleared += -(uintptr_t)cleared & (PIECE - 1);
-		madvise(cleared, CLEARED, MADV_HUGEPAGE);
+		cleared = pieces_of(CLEARED, MADV_HUGEPAGE);
 		memset(cleared, 1, CLEARED);
 	}
 	shared->turn = 0;
@@ -478,21 +480,14 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-// NUMBER_ONLY: the median, and no table.
-static void measure(const struct row *row, uint64_t ms, int number_only)
+static void measure(const struct row *row, uint64_t ms, double ns[BATCHES])
 {
-	double ns[BATCHES];
 	uint64_t n = row->least;
 	while (row->run(n) < ms * 1000000 && n != row->most)
 		n *= 2;
 	for (int i = 0; i < BATCHES; i++)
 		ns[i] = (double)row->run(n) / (double)n;
 	qsort(ns, BATCHES, sizeof ns[0], compare);
-	if (number_only)
-		printf("%.0f\n", ns[BATCHES / 2]);
-	else
-		printf("| %s | %.0f | %.0f | %.0f |\n", row->name, ns[BATCHES / 2], ns[0], ns[BATCHES - 1]);
-	fflush(stdout);
 }
 
 int main(int argc, char **argv)
@@ -523,21 +518,32 @@ int main(int argc, char **argv)
 		return 125;
 	}
 	pin(cpus[0]);
+	double ns[BATCHES];
+	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		die("mmap");
+	if (distance) {
+		measure(&(struct row){.run = run_spin, .least = 1000}, ms, ns);
+		printf("%.0f\n", ns[BATCHES / 2]);
+		return 0;
+	}
 	ram = memfd_create("ram", 0);
 	if (ram < 0 || ftruncate(ram, RAM_PAGES * PAGE))
 		die("memfd_create");
 	char *all = mmap(NULL, RAM_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, ram, 0);
 	hole = mmap(NULL, RAM_PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (all == MAP_FAILED || hole == MAP_FAILED || shared == MAP_FAILED)
+	if (all == MAP_FAILED || hole == MAP_FAILED)
 		die("mmap");
 	memset(all, 1, RAM_PAGES * PAGE);
 	munmap(all, RAM_PAGES * PAGE);
 	munmap(hole, RAM_PAGES * PAGE);
-	if (!distance)
-		puts("| step of the host | ns, median | least | greatest |\n|---|---|---|---|");
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-		if (distance ? rows[i].run == run_spin : !rows[i].needs_two || (found == 2 && cpus[0] != cpus[1]))
-			measure(&rows[i], ms, distance);
+	puts("| step of the host | ns, median | least | greatest |\n|---|---|---|---|");
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		if (rows[i].needs_two && (found < 2 || cpus[0] == cpus[1]))
+			continue;
+		measure(&rows[i], ms, ns);
+		printf("| %s | %.0f | %.0f | %.0f |\n", rows[i].name, ns[BATCHES / 2], ns[0], ns[BATCHES - 1]);
+		fflush(stdout);
+	}
 	return 0;
 }

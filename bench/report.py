@@ -77,6 +77,7 @@ class Figures:
                 self.errors.setdefault(key, line["error"])
             elif "skip" in line:
                 self.skips[key] = line["skip"]
+        self.far = any(world == FAR for _, world in self.values)
         for key, values in self.values.items():
             last = values[-1]["size"]
             self.values[key] = [line for line in values if line["size"] == last]
@@ -161,7 +162,7 @@ def table_rows(figures, rows, names):
             reached = "" if not own or aim is None else aim_reached(figures, row, own, aim)
             cells.append((f"{aim:g} x" if aim else "-") + reached)
             cells.append("-" if not own or not best else f"{best / own:.2f} x" + verdict(figures, row, own, best, peer))
-        if any(world == FAR for _, world in figures.values):
+        if figures.far:
             value, ratio = figures.median(row, FAR), figures.slowdown(row, FAR)
             cells.append("-" if value is None else amount(value, figures.unit(row)) + (f", {ratio:.2f} x" if ratio else ""))
         yield cells
@@ -171,6 +172,11 @@ def geometric_mean(figures, rows, world):
     ratios = [figures.slowdown(row, world) for row in rows]
     ratios = [ratio for ratio in ratios if ratio]
     return (math.exp(sum(map(math.log, ratios)) / len(ratios)), len(ratios)) if ratios else (None, 0)
+
+
+def mean_cell(figures, world):
+    mean, count = geometric_mean(figures, worlds.MEAN, world)
+    return f"{100 / mean:.0f} % ({count})" if mean else "-"
 
 
 def distances(lines):
@@ -204,26 +210,18 @@ def markdown(lines, figures, plots, folder=""):
     names = [world for world in worlds.WORLDS if any(key[1] == world for key in figures.values)]
     text = [describe(lines), ""]
     ours = ["LoL / native", "aim", "best peer / LoL"] if "lol" in names else []
-    far = any(world == FAR for _, world in figures.values)
-    ours += ["LoL, CPUs far apart"] if far else []
+    far = ["LoL, CPUs far apart"] if figures.far else []
     for title, rows, plot in (("Small operations", worlds.MICRO, "micro"), ("Real work", worlds.LOADS, "macro")):
         cells = list(table_rows(figures, rows, names))
         if not cells:
             continue
         text.append(f"**{title}** (median of the rounds, half their range):")
         text.append("")
-        text.append("| | " + " | ".join([worlds.WORLDS[world][0] for world in names] + ours) + " |")
-        text.append("|---" * (1 + len(names) + len(ours)) + "|")
+        text.append("| | " + " | ".join([worlds.WORLDS[world][0] for world in names] + ours + far) + " |")
+        text.append("|---" * (1 + len(names) + len(ours) + len(far)) + "|")
         text += ["| " + " | ".join(row) + " |" for row in cells]
         if plot == "macro" and "native" in names:
-            means = []
-            for world in names:
-                mean, count = geometric_mean(figures, worlds.MEAN, world)
-                means.append(f"{100 / mean:.0f} % ({count})" if mean else "-")
-            means += [""] * (len(ours) - far)
-            if far:
-                mean, count = geometric_mean(figures, worlds.MEAN, FAR)
-                means.append(f"{100 / mean:.0f} % ({count})" if mean else "-")
+            means = [mean_cell(figures, world) for world in names] + [""] * len(ours) + [mean_cell(figures, FAR)] * len(far)
             text.append("| geometric mean, native = 100 % (loads) | " + " | ".join(means) + " |")
         text.append("")
         if any(no_flush(row, world) and figures.median(row, world) for row in rows for world in names):

@@ -197,19 +197,21 @@ def check(place, world):
         need_kernel(place)
 
 
-def primitives(place):
-    """The table of bench/host-primitives.c, which is measured once in a run."""
+def host_primitives(place, *words):
+    """What bench/host-primitives.c says of the two CPUs."""
     place.prepare("primitives")
-    words = [place.path("host-primitives")] + (["--cpus", ",".join(map(str, place.cpus[:2]))] if len(place.cpus) > 1 else [])
-    return place.run(*words, capture_output=True, text=True).stdout
+    cpus = ["--cpus", ",".join(map(str, place.cpus[:2]))] if len(place.cpus) > 1 else []
+    return place.run(place.path("host-primitives"), *cpus, *words, capture_output=True, text=True).stdout
+
+
+def primitives(place):
+    """The table, which is measured once in a run."""
+    return host_primitives(place)
 
 
 def distance(place):
-    """Nanoseconds of a hand-over and back between the two CPUs at the moment; None with one CPU."""
-    if len(place.cpus) < 2:
-        return None
-    place.prepare("primitives")
-    return float(place.run(place.path("host-primitives"), "--cpus", ",".join(map(str, place.cpus[:2])), "--distance", "3", capture_output=True, text=True).stdout)
+    """Nanoseconds of a hand-over and back between the two CPUs at the moment; None where there are no two."""
+    return float(host_primitives(place, "--distance", "3")) if len(set(place.cpus[:2])) > 1 else None
 
 
 def need_kernel(place):

@@ -21,9 +21,9 @@
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "fdpass.h"
 #include "machine_int.h"
 #include "ram_file.h"
@@ -234,20 +234,13 @@ static int take_memory_ahead(struct machine *m)
 
 /* ---- the clock ---- */
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC_RAW, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 /* A pair of readings as close together as possible: the best of several. */
 static void clock_pair(uint64_t *tsc, uint64_t *ns)
 {
 	uint64_t best = ~0ull;
 
 	for (int i = 0; i < 16; i++) {
-		uint64_t a = __builtin_ia32_rdtsc(), t = now_ns(), b = __builtin_ia32_rdtsc();
+		uint64_t a = __builtin_ia32_rdtsc(), t = clock_ns(CLOCK_MONOTONIC_RAW), b = __builtin_ia32_rdtsc();
 		if (b - a < best) {
 			best = b - a;
 			*tsc = a + (b - a) / 2;
@@ -261,7 +254,7 @@ static uint32_t tsc_khz(uint64_t tsc0, uint64_t ns0)
 {
 	uint64_t tsc, ns;
 
-	while (now_ns() - ns0 < 20000000)
+	while (clock_ns(CLOCK_MONOTONIC_RAW) - ns0 < 20000000)
 		usleep(1000);
 	clock_pair(&tsc, &ns);
 	return (uint32_t)((tsc - tsc0) * 1000000 / (ns - ns0));

@@ -22,10 +22,11 @@ struct ram_ahead_cpus {
 
 /*
  * Start the thread. fd, a file from ram_file_create(), of which size bytes are mapped at base, is the caller's and stays open and
- * mapped until ram_ahead_stop(), as does what cpus points to. slow_ns: what a piece takes on a host where it is worth the
+ * mapped until ram_ahead_stop(), as does *cpus->home. slow_ns: what a piece takes on a host where it is worth the
  * trouble. NULL with errno, from pthread_create() and calloc(); also (EINVAL) when RAM is too small for a piece ahead.
  */
-struct ram_ahead *ram_ahead_start(int fd, uint8_t *base, uint64_t size, const struct ram_ahead_cpus *cpus, uint64_t slow_ns);
+struct ram_ahead *ram_ahead_start(int fd, uint8_t *base, uint64_t size, const struct ram_ahead_cpus *cpus,
+				  uint64_t slow_ns);
 void ram_ahead_stop(struct ram_ahead *a); /* NULL: nothing happens */
 
 /* Something goes on in the guest: the thread looks whether it takes memory, for some 100 ms. Cheap. The starter's thread. */

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <time.h>
+
+#include "clock.h"
 
 #define BACKLOG_FRAMES 512u /* for a guest that has no buffers; more are lost */
 #define BACKLOG_STOP 64u    /* from here on libslirp is not asked for more */
@@ -151,10 +152,8 @@ static void cb_guest_error(const char *msg, void *opaque)
 
 static int64_t cb_clock_get_ns(void *opaque)
 {
-	struct timespec ts;
 	(void)opaque;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+	return (int64_t)clock_ns(CLOCK_MONOTONIC);
 }
 
 static void timer_over(void *arg)

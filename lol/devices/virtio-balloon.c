@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
+
+#include "clock.h"
 
 #define QUEUE_SIZE 128u
 #define CHAINS_PER_TURN 32u
@@ -30,13 +31,6 @@ struct balloon {
 	uint64_t returned;
 	struct iovec iov[QUEUE_SIZE];
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
 
 /* Whole pages of [p, p + len), which is guest RAM. */
 static uint64_t give_back(uint8_t *p, uint64_t len)
@@ -129,7 +123,7 @@ static void take_stats(struct balloon *b)
 		b->holding = true;
 		b->stats_head = chain.head;
 		memset(b->stats, 0xff, sizeof(b->stats));
-		b->stats_time = now_ns();
+		b->stats_time = clock_ns(CLOCK_MONOTONIC);
 		for (unsigned n = 0; n < 64 && iov_take(&chain.out, &chain.out_count, &s, sizeof(s)) == sizeof(s);
 		     n++) {
 			__asm__ volatile("" : "+m"(s));
@@ -228,17 +222,18 @@ void virtio_balloon_info(struct virtio_dev *dev, struct balloon_info *info)
 	struct balloon *b = dev->priv;
 	uint64_t ram = dev->env.ram->size, given = (uint64_t)b->config.actual << PFN_SHIFT;
 
-	*info = (struct balloon_info){.target = ram - ((uint64_t)b->config.num_pages << PFN_SHIFT),
-				      .used = ram - MIN(given, ram),
-				      .returned = b->returned,
-				      .stats = {.age_ns = b->stats_time ? now_ns() - b->stats_time : UINT64_MAX,
-						.free = b->stats[VIRTIO_BALLOON_S_MEMFREE],
-						.available = b->stats[VIRTIO_BALLOON_S_AVAIL],
-						.total = b->stats[VIRTIO_BALLOON_S_MEMTOT],
-						.caches = b->stats[VIRTIO_BALLOON_S_CACHES],
-						.major_faults = b->stats[VIRTIO_BALLOON_S_MAJFLT],
-						.minor_faults = b->stats[VIRTIO_BALLOON_S_MINFLT],
-						.swapped_in = b->stats[VIRTIO_BALLOON_S_SWAP_IN],
-						.swapped_out = b->stats[VIRTIO_BALLOON_S_SWAP_OUT]}};
+	*info = (struct balloon_info){
+		.target = ram - ((uint64_t)b->config.num_pages << PFN_SHIFT),
+		.used = ram - MIN(given, ram),
+		.returned = b->returned,
+		.stats = {.age_ns = b->stats_time ? clock_ns(CLOCK_MONOTONIC) - b->stats_time : UINT64_MAX,
+			  .free = b->stats[VIRTIO_BALLOON_S_MEMFREE],
+			  .available = b->stats[VIRTIO_BALLOON_S_AVAIL],
+			  .total = b->stats[VIRTIO_BALLOON_S_MEMTOT],
+			  .caches = b->stats[VIRTIO_BALLOON_S_CACHES],
+			  .major_faults = b->stats[VIRTIO_BALLOON_S_MAJFLT],
+			  .minor_faults = b->stats[VIRTIO_BALLOON_S_MINFLT],
+			  .swapped_in = b->stats[VIRTIO_BALLOON_S_SWAP_IN],
+			  .swapped_out = b->stats[VIRTIO_BALLOON_S_SWAP_OUT]}};
 	ask_for_stats(b);
 }

@@ -572,7 +572,6 @@ TEST(interrupted_system_calls)
 	CHECK(pause() == -1 && errno == EINTR);
 	CHECK(count >= 2);
 	/* With it: the read goes on over several signals until there is something. */
-	on_signal(SIGALRM, count_seen, SA_RESTART);
 	pid_t pid = fork_ok();
 	if (pid == 0) { /* not by the clock: a loaded guest has many timer signals in one */
 		while (*alarms < 3)
@@ -580,6 +579,7 @@ TEST(interrupted_system_calls)
 		CHECK(write(fd[1], "x", 1) == 1);
 		_exit(0);
 	}
+	on_signal(SIGALRM, count_seen, SA_RESTART);
 	CHECK_EQ(read(fd[0], &c, 1), 1);
 	CHECK_EQ(c, 'x');
 	CHECK(*alarms >= 3);
